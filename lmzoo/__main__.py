@@ -1,0 +1,7 @@
+"""``python -m lmzoo`` is ``lmzoo``."""
+
+import sys
+
+from lmzoo.cli import main
+
+sys.exit(main())

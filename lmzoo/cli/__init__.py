@@ -1,0 +1,73 @@
+"""The ``lmzoo`` command: a dispatcher that imports nothing heavy.
+
+Each command is one file of this room with a function ``run(argv) -> exit code``.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+
+from lmzoo import __version__
+from lmzoo.errors import UsageError
+
+COMMANDS = {
+    "fit": ("lmzoo.cli.train", "train a model on a text"),
+    "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
+    "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
+    "models": ("lmzoo.cli.models", "list the zoo"),
+    "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
+    "new": ("lmzoo.cli.new", "write a new model as an installable package"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 is success, 2 a mistake that one line on stderr explains."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(argv)
+    except UsageError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe went away: nothing more to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"lmzoo {__version__}")
+        return 0
+    command = argv[0]
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise UsageError(
+            f"unknown command {command!r}{hint} commands: {', '.join(COMMANDS)}"
+        )
+    # only the chosen command is imported: fit needs torch, models does not
+    module = importlib.import_module(COMMANDS[command][0])
+    if COMMANDS[command][0] == "lmzoo.cli.train":
+        return module.run(command, argv[1:])
+    return module.run(argv[1:])
+
+
+def _help() -> str:
+    lines = [
+        "lmzoo: train small language models, compare them, see what they learned",
+        "",
+        "usage: lmzoo COMMAND [options]      lmzoo COMMAND --help",
+        "",
+    ]
+    lines += [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join([*lines, "", "start with:  lmzoo fit --model gpt"])
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

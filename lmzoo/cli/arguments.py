@@ -1,0 +1,230 @@
+"""What was typed for fit, validate and test, made plain before any parser sees it.
+
+Names become class paths, configuration files become their contents, and lmzoo's own
+options are taken out. No torch here: a mistyped name is answered at once.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmzoo.errors import UsageError
+from lmzoo.registry import Registry, data_modules, load_plugin, models
+
+OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "config")
+FLAGS = ("fresh",)
+
+
+@dataclass
+class Request:
+    """One call of fit, validate or test."""
+
+    command: str
+    model: str | None = None  # class path
+    preset: str | None = None
+    data: str | None = None  # class path
+    ckpt_path: str | None = None
+    init_from: str | None = None
+    fresh: bool = False
+    configs: list[dict[str, Any]] = field(default_factory=list)  # later wins
+    options: list[str] = field(default_factory=list)  # "--key=value", typed order
+
+    def typed(self, prefix: str) -> list[str]:
+        """Keys under ``prefix`` that were typed or stand in the environment."""
+        keys = [option[2:].split("=", 1)[0] for option in self.options]
+        return [key for key in keys if key.startswith(prefix)]
+
+    def section(self, name: str) -> dict[str, Any]:
+        """What the configuration files say of a class: its init_args, merged."""
+        merged: dict[str, Any] = {}
+        for config in self.configs:
+            merged.update((config.get(name) or {}).get("init_args") or {})
+        return merged
+
+
+def read(command: str, argv: list[str]) -> Request:
+    """Understand ``argv`` (without the command) and the environment.
+
+    Raises:
+        UsageError: an unknown name, a bad file, or an option that cannot be given.
+    """
+    request = Request(command)
+    pairs = [*_environment(command), *_pairs(argv)]
+    for key, value in pairs:
+        if key == "plugin":
+            load_plugin(_needs(key, value))
+    for key, value in pairs:
+        if key == "config":
+            request.configs.append(_config(_needs(key, value)))
+    for key, value in pairs:
+        _take(request, key, value)
+    _choose(request)
+    return request
+
+
+def _take(request: Request, key: str, value: str | None) -> None:
+    if key in ("plugin", "config"):
+        return
+    if key in ("model", "model.class_path"):
+        request.configs.append({"model": _section(_needs(key, value), models)})
+    elif key in ("data", "data.class_path"):
+        request.configs.append({"data": _section(_needs(key, value), data_modules)})
+    elif key == "model.preset":
+        request.preset = _needs(key, value)
+    elif key == "ckpt_path":
+        request.ckpt_path = _needs(key, value)
+    elif key == "init_from":
+        request.init_from = _needs(key, value)
+    elif key == "fresh":
+        request.fresh = True
+    elif key in ("model.vocab_size", "model.init_args.vocab_size"):
+        raise UsageError(
+            "--model.vocab_size cannot be given: it is the tokenizer's; choose "
+            "--data.tokenizer and --data.tokenizer_size"
+        )
+    else:
+        request.options.append(f"--{key}" if value is None else f"--{key}={value}")
+
+
+def _choose(request: Request) -> None:
+    """The last class named for model and data wins; arguments of another are dropped."""
+    for name in ("model", "data"):
+        chosen = None
+        for config in request.configs:
+            section = config.get(name) or {}
+            chosen = section.get("class_path", chosen)
+        setattr(request, name, chosen)
+        for config in request.configs:
+            section = config.get(name)
+            if section and chosen and section.setdefault("class_path", chosen) != chosen:
+                del config[name]
+        for config in request.configs:
+            preset = (config.get("model") or {}).pop("preset", None)
+            request.preset = request.preset or preset
+
+
+def _pairs(argv: list[str]) -> list[tuple[str, str | None]]:
+    """("key", "value") for each option; the value is None for a bare flag."""
+    pairs: list[tuple[str, str | None]] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        word = "--config" if word == "-c" else word
+        if not word.startswith("--") or word == "--":
+            raise UsageError(f"unexpected argument {word!r}; options are --key value")
+        key, equals, value = word[2:].partition("=")
+        if equals:
+            pairs.append((key, value))
+        elif key not in FLAGS and rest and not rest[0].startswith("--"):
+            pairs.append((key, rest.pop(0)))
+        else:
+            pairs.append((key, None))
+    return pairs
+
+
+def _environment(command: str) -> list[tuple[str, str | None]]:
+    """``LMZOO_FIT__TRAINER__MAX_STEPS=5`` is ``--trainer.max_steps 5``."""
+    prefix = f"LMZOO_{command.upper()}__"
+    return [
+        (name.removeprefix(prefix).lower().replace("__", "."), value)
+        for name, value in sorted(os.environ.items())
+        if name.startswith(prefix)
+    ]
+
+
+def _needs(key: str, value: str | None) -> str:
+    if not value:
+        raise UsageError(f"--{key} needs a value")
+    return value
+
+
+def _section(text: str, registry: Registry) -> dict[str, Any]:
+    """A name, a class path, inline JSON or a file, as {"class_path", "init_args"}."""
+    if text.lstrip().startswith("{") or text.endswith((".yaml", ".yml", ".json")):
+        return _class(_load(text), registry)
+    return _class(text, registry)
+
+
+def _class(value: Any, registry: Registry) -> dict[str, Any]:
+    if isinstance(value, str):
+        value = {"class_path": value}
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{registry.noun}: expected a name or a section, given {value!r}"
+        )
+    known = ("class_path", "init_args", "preset", "dict_kwargs")
+    section = {key: item for key, item in value.items() if key in known}
+    bare = {key: item for key, item in value.items() if key not in known}
+    if bare:  # "model: {d_model: 64}" means the arguments of the chosen class
+        section["init_args"] = {**bare, **(section.get("init_args") or {})}
+    name = section.get("class_path")
+    if isinstance(name, str) and "." not in name:
+        section["class_path"] = registry.class_path(name)
+    return section
+
+
+def _config(text: str) -> dict[str, Any]:
+    content = _load(text)
+    for name, registry in (("model", models), ("data", data_modules)):
+        if content.get(name) is not None:
+            content[name] = _class(content[name], registry)
+    if "vocab_size" in ((content.get("model") or {}).get("init_args") or {}):
+        content["model"]["init_args"].pop("vocab_size")  # the tokenizer's to say
+    return content
+
+
+def _load(text: str) -> dict[str, Any]:
+    where = "inline configuration"
+    if not text.lstrip().startswith("{"):
+        where = text
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise UsageError(f"configuration {where}: {reason}") from error
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"configuration {where} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"configuration {where}: expected sections, given no mapping")
+    return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as a word; everybody means the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+"),
+    list("-+0123456789"),
+)
+
+
+def as_json(config: dict[str, Any]) -> str:
+    """One configuration as an argument for ``--config``."""
+    return json.dumps(config)
+
+
+def nested(flat: dict[str, Any], classes: dict[str, str]) -> dict[str, Any]:
+    """Dotted keys as a configuration; ``classes`` gives the sections' class paths."""
+    config: dict[str, Any] = {}
+    for key, value in flat.items():
+        head, _, tail = key.partition(".")
+        if head in classes:
+            section = config.setdefault(head, {"class_path": classes[head]})
+            if tail == "class_path":
+                section["class_path"] = value
+            else:
+                section.setdefault("init_args", {})[tail] = value
+        elif tail:
+            config.setdefault(head, {})[tail] = value
+        else:
+            config[head] = value
+    return config

@@ -1,0 +1,218 @@
+"""Which folder a run lives in, and whether it begins, continues or is done.
+
+The default name is a function of the configuration, so the same command finds its own
+unfinished run. What may differ between two sittings of one run is listed here.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmzoo import runs
+from lmzoo.cli.prelude import Plan
+from lmzoo.errors import UsageError
+from lmzoo.training.checkpoints import versions
+
+TRAINER_KEYS = (
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "val_check_interval",
+)
+FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
+
+
+@dataclass
+class RunFolder:
+    """Where one run is kept, and where it goes on from."""
+
+    path: Path
+    identity: dict[str, Any]  # the configuration, flat
+    max_steps: int
+    model: str
+    manifest: dict[str, Any] = field(default_factory=dict)
+    resume_from: Path | None = None
+    budget: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its end, and no longer one is asked for."""
+        done = self.manifest.get("status") == "finished"
+        asked = "budget.seconds" not in self.identity and self.max_steps
+        return done and (not asked or asked <= self.manifest.get("max_steps", 0))
+
+    @property
+    def resumed_step(self) -> int:
+        """Optimizer steps already taken."""
+        if self.resume_from is None:
+            return 0
+        return int(re.sub(r"\D", "", self.resume_from.stem) or 0)
+
+    def stored(self, data: Any) -> dict[str, Any]:
+        """What every checkpoint carries of the configuration."""
+        arguments = {
+            key.removeprefix("data."): value
+            for key, value in self.identity.items()
+            if key.startswith("data.") and key != "data.name"
+        }
+        arguments.pop("tokenizer_state", None)
+        return {
+            "data": {
+                "name": self.identity["data.name"],
+                "arguments": arguments,
+                "described": data.describe(),
+            },
+            "training": {
+                key: value
+                for key, value in {
+                    **self.identity,
+                    "trainer.max_steps": self.max_steps,
+                }.items()
+                if not key.startswith(("model", "data.", "init_from"))
+            },
+        }
+
+    def begin(self, cli: Any) -> None:
+        """Write what is known before the first step; only the first process writes."""
+        if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+            return
+        data, budget = cli.datamodule, self.budget or self.manifest.get("budget")
+        self.path.mkdir(parents=True, exist_ok=True)
+        for stale in (self.path / "checkpoints").glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+        parser, config = cli._parser("fit"), cli.config["fit"].clone()
+        config["data"]["init_args"]["tokenizer_state"] = None
+        text = parser.dump(config, skip_link_targets=False, format="yaml")
+        runs.write_atomically(self.path / "config.yaml", text.encode())
+        runs.write_json(self.path / "tokenizer.json", data.tokenizer.state())
+        manifest = {
+            **self.manifest,
+            "format": runs.FORMAT,
+            "status": "running",
+            "command": ["lmzoo", *sys.argv[1:]],
+            "model": self.model,
+            "identity": self.identity,
+            "max_steps": self.max_steps,
+            "data": data.describe(),
+            "versions": versions(),
+        }
+        if budget:
+            manifest["budget"] = budget
+        runs.write_json(self.path / "manifest.json", manifest)
+
+
+def choose(config: Any, plan: Plan) -> RunFolder:
+    """The folder of this fit; rank 0 decides, the other processes are told.
+
+    Raises:
+        UsageError: the folder that was typed holds a run of another configuration.
+    """
+    identity = identify(config, plan)
+    folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
+    if FOLDER in os.environ and int(os.environ.get("LOCAL_RANK", 0)) != 0:
+        folder.path = Path(os.environ[FOLDER])
+        told = os.environ.get(CHECKPOINT)
+        folder.resume_from = Path(told) if told else None
+        return folder
+    typed = config.trainer.default_root_dir
+    folder.path = Path(typed) if typed else _default(identity, plan)
+    if plan.checkpoint is not None:
+        _resume_at(folder, plan.checkpoint, typed)
+    elif plan.request.fresh:
+        folder.path = _free(folder.path)
+    else:
+        _resume_own(folder, bool(typed))
+    os.environ[FOLDER] = str(folder.path)
+    os.environ[CHECKPOINT] = str(folder.resume_from or "")
+    return folder
+
+
+def identify(config: Any, plan: Plan) -> dict[str, Any]:
+    """The configuration without what may differ: steps, logging, devices, places."""
+    flat: dict[str, Any] = {"model": plan.model}
+    for section in ("model", "data", "optimizer", "lr_scheduler"):
+        spec = config.get(section)
+        spec = spec.as_dict() if hasattr(spec, "as_dict") else spec
+        if not spec:
+            continue
+        if section in ("optimizer", "lr_scheduler"):
+            flat[f"{section}.class_path"] = spec["class_path"]
+        for key, value in (spec.get("init_args") or {}).items():
+            flat[f"{section}.{key}"] = value
+    flat["data.name"] = "text"
+    flat.pop("model.vocab_size", None)
+    for section in ("early_stopping", "checkpoints", "samples"):
+        for key, value in config[section].as_dict().items():
+            flat[f"{section}.{key}"] = value
+    for key in TRAINER_KEYS:
+        flat[f"trainer.{key}"] = config.trainer[key]
+    flat["seed_everything"] = config.seed_everything
+    if config.budget.seconds:
+        flat["budget.seconds"] = config.budget.seconds
+    if plan.weights is not None:
+        flat["init_from"] = str(plan.weights.path)
+    return json.loads(json.dumps(flat, default=str))
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """Eight hexadecimal digits of a configuration."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _default(identity: dict[str, Any], plan: Plan) -> Path:
+    path = identity.get("data.path")
+    path = path[0] if isinstance(path, list) and path else path
+    corpus = identity.get("data.corpus") or (Path(path).stem if path else "kjv")
+    corpus = re.sub(r"[^a-z0-9_-]+", "-", str(corpus).lower()).strip("-") or "text"
+    name = re.sub(r"[^a-z0-9_-]+", "-", plan.model.rpartition(".")[2].lower())
+    return Path("runs") / f"{name}-{corpus}-{digest(identity)}"
+
+
+def _free(path: Path) -> Path:
+    candidate, number = path, 2
+    while candidate.exists():
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return candidate
+
+
+def _resume_at(folder: RunFolder, checkpoint: Path, typed: str | None) -> None:
+    """An explicit checkpoint: in its own run folder unless another one was typed."""
+    home = checkpoint.parent.parent
+    folder.resume_from = checkpoint
+    if typed is None and (home / "manifest.json").is_file():
+        folder.path = home
+    folder.manifest = runs.read_manifest(folder.path)
+    folder.manifest.pop("status", None)
+
+
+def _resume_own(folder: RunFolder, typed: bool) -> None:
+    """The same configuration goes on from its newest sound checkpoint."""
+    folder.manifest = runs.read_manifest(folder.path)
+    if not folder.manifest:
+        return
+    before = folder.manifest.get("identity", {})
+    for key in sorted({*before, *folder.identity}):
+        if before.get(key) != folder.identity.get(key):
+            raise UsageError(
+                f"{folder.path} holds a run with {key} = {before.get(key)!r}, this "
+                f"one has {folder.identity.get(key)!r}; choose another "
+                f"--trainer.default_root_dir, or leave it out"
+            )
+    for file in runs.newest_first(folder.path):
+        try:
+            runs.verified_bytes(file)
+        except UsageError as error:
+            folder.notes.append(f"skipped: {error}")
+            continue
+        folder.resume_from = file
+        return
+    del typed

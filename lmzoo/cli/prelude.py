@@ -1,0 +1,232 @@
+"""What stands below the typed options: a model's tuned recipe, a checkpoint's content.
+
+Both become configurations that LightningCLI reads before anything that was typed, so
+that the order of strength is: typed, configuration files, checkpoint, recipe.
+"""
+
+import importlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmzoo import runs
+from lmzoo.cli.arguments import Request, nested
+from lmzoo.errors import UsageError
+from lmzoo.registry import data_modules, models
+
+DEFAULT_MODEL = "ff"
+BASE_RECIPE: dict[str, Any] = {
+    "optimizer.class_path": "torch.optim.AdamW",
+    "optimizer.lr": 1e-3,
+    "optimizer.betas": [0.9, 0.99],
+    "optimizer.weight_decay": 0.1,
+    "optimizer.fused": True,
+    "lr_scheduler.class_path": "lmzoo.training.optimizers.WarmupCosine",
+}
+SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
+
+
+@dataclass
+class Plan:
+    """A request with everything that it rests on."""
+
+    request: Request
+    model: str  # registry name or class path
+    configs: list[dict[str, Any]] = field(default_factory=list)  # weakest first
+    checkpoint: Path | None = None  # to resume or to measure
+    weights: runs.Run | None = None  # to start from
+    notes: list[str] = field(default_factory=list)
+
+
+def plan(request: Request) -> Plan:
+    """Find the model, and put its recipe and what a checkpoint stored below the rest.
+
+    Raises:
+        UsageError: no checkpoint where one is needed, or options that contradict it.
+    """
+    run = _run(request)
+    if run is not None and request.ckpt_path and request.typed("model."):
+        raise UsageError(
+            f"--{request.typed('model.')[0]} cannot be changed: the model of "
+            f"{request.ckpt_path} is built as it was; --init_from starts a new run"
+        )
+    made = Plan(request, _model_name(request, run))
+    if request.model is None and run is None:
+        made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
+    made.configs.append(_recipe(made.model, request.preset))
+    if run is not None:
+        made.configs.append(_stored(run, request))
+        if request.ckpt_path:
+            made.checkpoint = run.path
+        else:
+            made.weights = run
+    return made
+
+
+def _run(request: Request) -> runs.Run | None:
+    if request.ckpt_path and request.init_from:
+        raise UsageError(
+            "--ckpt_path resumes a run and --init_from starts a new one; give one"
+        )
+    path = request.ckpt_path or request.init_from
+    if path is None:
+        if request.command != "fit":
+            raise UsageError(f"lmzoo {request.command} needs --ckpt_path RUN")
+        return None
+    resuming = request.command == "fit" and request.ckpt_path
+    return runs.load(path, which="last" if resuming else "best")
+
+
+def _model_name(request: Request, run: runs.Run | None) -> str:
+    if run is None:
+        if request.model is None:
+            return DEFAULT_MODEL
+        return _registered(request.model) or request.model
+    stored = run.stored["model"]
+    models.entry(stored)  # a plugin that is not there is said now
+    if request.model is not None and _registered(request.model) != stored:
+        raise UsageError(
+            f"--model {_registered(request.model) or request.model} contradicts "
+            f"{run.path}, which holds a {stored!r}; leave --model out"
+        )
+    return stored
+
+
+def _registered(class_path: str) -> str | None:
+    for name, entry in models.entries()[0].items():
+        if entry.target.replace(":", ".") == class_path:
+            return name
+    return None
+
+
+def model_class(name: str) -> Any:
+    """The class of a registry name or of a class path that was typed.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    if "." not in name:
+        return models.load(name)
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--model {name}: {error}") from error
+
+
+def _recipe(name: str, preset: str | None) -> dict[str, Any]:
+    """The weakest configuration: tuned defaults, and a preset's numbers."""
+    cls = model_class(name)
+    flat = {**BASE_RECIPE, **getattr(cls, "recipe", {})}
+    path = models.class_path(name) if "." not in name else name
+    classes = {
+        "model": path,
+        "data": data_modules.class_path("text"),
+        "optimizer": flat["optimizer.class_path"],
+        "lr_scheduler": flat["lr_scheduler.class_path"],
+    }
+    if preset is not None:
+        arguments = cls.preset_arguments(preset)
+        arguments.pop("vocab_size", None)
+        flat.update({f"model.{key}": value for key, value in arguments.items()})
+    config = nested(flat, classes)
+    config.setdefault("model", {"class_path": path})
+    config.setdefault("data", {"class_path": classes["data"]})
+    return config
+
+
+def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
+    """What a checkpoint says of its model, its text and, to resume, its training."""
+    stored = run.stored
+    for key in ("arguments", "data", "training"):
+        runs.check_plain(stored.get(key) or {}, f"{run.path}: {key}")
+    arguments = {k: v for k, v in stored["arguments"].items() if k != "vocab_size"}
+    data = dict((stored.get("data") or {}).get("arguments") or {})
+    if request.init_from or any(_typed_source(request, key) for key in SOURCES):
+        data = {key: value for key, value in data.items() if key not in SOURCES}
+    data.pop("context_length", None)
+    data["tokenizer_state"] = stored["tokenizer"]
+    name = (stored.get("data") or {}).get("name", "text")
+    config: dict[str, Any] = {
+        "model": {"class_path": models.class_path(stored["model"])},
+        "data": {"class_path": data_modules.class_path(name), "init_args": data},
+    }
+    config["model"]["init_args"] = arguments
+    if request.command == "fit" and request.ckpt_path:
+        classes = {"optimizer": "torch.optim.AdamW", "lr_scheduler": ""}
+        config.update(nested(_training(stored), classes))
+    return config
+
+
+def _training(stored: dict[str, Any]) -> dict[str, Any]:
+    """The stored training configuration, flat; only keys that a recipe may have."""
+    heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
+    flat = stored.get("training") or {}
+    return {
+        key: value
+        for key, value in flat.items()
+        if key.partition(".")[0] in (*heads, "samples", "seed_everything")
+    }
+
+
+def _typed_source(request: Request, key: str) -> bool:
+    return bool(request.typed(f"data.{key}")) or key in request.section("data")
+
+
+def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
+    """Give ``model`` the weights of ``run``, row by row of the vocabulary where it grew.
+
+    Returns:
+        Lines that say how many rows were shared and how many are new.
+
+    Raises:
+        UsageError: the shapes differ by more than the vocabulary.
+    """
+    old_rows = {symbol: i for i, symbol in enumerate(run.tokenizer.symbols())}
+    new_symbols = data.tokenizer.symbols()
+    shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
+    target = model.state_dict()
+    source = run.checkpoint["state_dict"]
+    for name, tensor in target.items():
+        if name not in source:
+            raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")
+        target[name] = _mapped(tensor, source[name], shared, len(old_rows), name, run)
+    model.load_state_dict(target)
+    fresh = len(new_symbols) - len(shared)
+    return [
+        f"started from {run.path}: {len(shared)} symbols shared, {fresh} new ones "
+        f"initialised"
+    ]
+
+
+def _mapped(
+    tensor: Tensor,
+    old: Tensor,
+    shared: list[tuple[int, int]],
+    old_size: int,
+    name: str,
+    run: runs.Run,
+) -> Tensor:
+    if tensor.shape == old.shape and len(shared) in (old_size, 0):
+        return old
+    sizes = zip(tensor.shape, old.shape, strict=False)
+    axes = [axis for axis, (_, size) in enumerate(sizes) if size == old_size]
+    rest_equal = tensor.ndim == old.ndim and all(
+        a == b for i, (a, b) in enumerate(zip(tensor.shape, old.shape, strict=True))
+        if i not in axes[:1]
+    )
+    if not axes or not rest_equal:
+        if tensor.shape == old.shape:
+            return old
+        raise UsageError(
+            f"--init_from {run.path}: {name!r} has shape {tuple(old.shape)} there and "
+            f"{tuple(tensor.shape)} here; leave the model's arguments as they were"
+        )
+    axis = axes[0]
+    rows = torch.tensor(shared, dtype=torch.long).reshape(-1, 2)
+    mapped = tensor.clone()
+    mapped.index_copy_(axis, rows[:, 0], old.index_select(axis, rows[:, 1]))
+    return mapped

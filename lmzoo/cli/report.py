@@ -1,0 +1,346 @@
+"""What a person reads before and after a run, and what is written down of it."""
+
+import math
+import platform
+import sys
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lmzoo import runs
+from lmzoo.training.checkpoints import versions
+from lmzoo.training.floors import floors
+
+FIGURES = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
+TITLES = ("nats/token", "perplexity", "bits/char", "bits/byte", "accuracy")
+WATTS_PER_CORE = 10.0  # of a busy CPU core, for the estimate in the model card
+WATTS_PER_GPU = 400.0
+
+
+def announce(cli: Any) -> None:
+    """Model, text and folder, before the first step."""
+    if not cli.trainer.is_global_zero:
+        return
+    model, data, folder = cli.model, cli.datamodule, cli.run_folder
+    described = data.describe()
+    splits = described["splits"]
+    say(*cli.notes, *folder.notes)
+    say(
+        f"model      {folder.model}, {count(model):,} parameters, "
+        f"context {model.context_length}",
+        f"text       {described['name']}, "
+        f"{sum(s['characters'] for s in splits.values()):,} characters; tokens "
+        + ", ".join(f"{name} {s['tokens']:,}" for name, s in splits.items())
+        + f"; {described['tokenizer']['kind']} vocabulary of {data.vocab_size}",
+        f"run        {folder.path}",
+    )
+    if folder.resume_from is not None:
+        say(f"resuming   after step {folder.resumed_step:,}")
+
+
+def finish(cli: Any) -> None:
+    """Measure last and best, restore the best, write and print everything."""
+    trainer, folder, checkpoints = cli.trainer, cli.run_folder, cli.checkpoints
+    counting = cli.model.counting
+    if has(cli.datamodule, "val"):
+        _final_validation(cli)
+    if checkpoints.best is not None:
+        file = folder.path / "checkpoints" / checkpoints.best["file"]
+        state = runs.read_checkpoint(file)["state_dict"]
+        cli.model.load_state_dict(state)
+    summary = {
+        "model": folder.model,
+        "parameters": count(cli.model),
+        "run": str(folder.path),
+        "counting": counting,
+        "steps": checkpoints.last["step"] if checkpoints.last else 0,
+        "stopped": stopped(cli),
+        "seconds": checkpoints.seconds,
+        "tokens": cli.telemetry.tokens,
+        "tokens_per_second": cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
+        "context": context_rule(cli),
+        "best": checkpoints.best,
+        "last": checkpoints.last,
+        "other_protocol": _other_protocol(cli),
+        "test": _pass(cli, "test") if has(cli.datamodule, "test") else None,
+    }
+    if not trainer.is_global_zero:
+        return
+    summary["data"] = cli.datamodule.describe()
+    summary["floors"] = floors(cli.datamodule) if has(cli.datamodule, "val") else {}
+    summary["verdict"] = verdict(summary)
+    cli.health.conclude(summary)
+    summary["health"] = cli.health.findings
+    summary["notes"] = list(cli.notes)
+    summary["versions"] = versions()
+    _log_best(cli, summary)
+    runs.write_json(folder.path / "summary.json", summary)
+    card = model_card(cli, summary)
+    runs.write_atomically(folder.path / "MODEL_CARD.md", card.encode())
+    checkpoints.write_index(status="finished", stopped=summary["stopped"])
+    show(summary)
+
+
+def measured(cli: Any, split: str) -> None:
+    """The figures of ``lmzoo validate`` or ``lmzoo test``."""
+    if not cli.trainer.is_global_zero:
+        return
+    figures = _figures(cli.trainer, split)
+    described = cli.datamodule.describe()
+    part = described["splits"][split]
+    table = _table("")
+    table.add_row(f"{split}", *_cells(figures))
+    console = Console(highlight=False)
+    console.print(table)
+    say(
+        f"text       {described['name']}, {part['characters']:,} characters, "
+        f"{part['tokens']:,} tokens, {part['oov_share']:.3%} unknown",
+        f"protocol   {context_rule(cli)}",
+        *cli.notes,
+        file=sys.stdout,
+    )
+
+
+# ---- figures ---------------------------------------------------------------------------
+
+
+def count(model: Any) -> int:
+    """Parameters, shared ones once; entries of its tables for a counting model."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def has(data: Any, split: str) -> bool:
+    """Whether a split holds anything to predict."""
+    return len(getattr(data, f"{split}_tokens")) > 1
+
+
+def stopped(cli: Any) -> str:
+    """Why training ended, in words."""
+    reason = getattr(cli.early_stopping, "reason", "")
+    if reason:
+        return reason
+    if cli.model.counting:
+        return "counted once"
+    return f"all {cli.trainer.max_steps:,} steps done"
+
+
+def context_rule(cli: Any) -> str:
+    """Under which context the figures were taken."""
+    data, model = cli.datamodule, cli.model
+    if data.protocol == "carried":
+        return f"state carried along {data.streams} streams of the text"
+    if model.window is not None:
+        return f"every target sees its full window of {model.window} tokens"
+    return (
+        f"fresh windows of {model.context_length} tokens, each target once "
+        f"(on average {(model.context_length + 1) / 2:.0f} tokens seen)"
+    )
+
+
+def verdict(summary: dict[str, Any]) -> str:
+    """One sentence: does the run beat counting?"""
+    rows = {
+        name: row["bits_per_char"]
+        for name, row in summary["floors"].items()
+        if name in ("uniform", "unigram", "trigram", "5-gram")
+    }
+    if not rows or not summary["best"]:
+        return "no validation part, so nothing to compare with the counting floors"
+    mine = summary["best"]["metrics"]["bits_per_char"]
+    beaten = [name for name, bits in rows.items() if mine < bits]
+    floor = min(rows, key=lambda name: rows[name])
+    gap = rows[floor] - mine
+    if gap > 0:
+        return f"beats the {floor} floor by {gap:.3f} bits per character"
+    said = f"does NOT beat the {floor} floor: {-gap:.3f} bits per character above it"
+    return said + (f"; beats {', '.join(beaten)}" if beaten else "; beats no floor")
+
+
+def _final_validation(cli: Any) -> None:
+    """The last weights are always measured, also when no validation fell on them."""
+    checkpoints, step = cli.checkpoints, cli.checkpoints.last["step"]
+    if checkpoints.history and checkpoints.history[-1]["step"] == step:
+        checkpoints.last["metrics"] = _without_step(checkpoints.history[-1])
+        return
+    figures = _pass(cli, "val")
+    checkpoints.last["metrics"] = figures
+    checkpoints.history.append({"step": step, **figures})
+    best = checkpoints.best
+    if best is None or figures["nll"] < best["metrics"]["nll"]:
+        checkpoints.best = checkpoints.last
+
+
+def _other_protocol(cli: Any) -> dict[str, Any] | None:
+    """A recurrent model is measured both with fresh and with carried state."""
+    if not cli.model.unbounded or not has(cli.datamodule, "val"):
+        return None
+    data, mine = cli.datamodule, cli.datamodule.protocol
+    data.protocol = "windows" if mine == "carried" else "carried"
+    result = {"context": context_rule(cli), "metrics": _pass(cli, "val")}
+    data.protocol = mine
+    return result
+
+
+def _pass(cli: Any, split: str) -> dict[str, float]:
+    run = cli.trainer.validate if split == "val" else cli.trainer.test
+    run(cli.model, datamodule=cli.datamodule, verbose=False)
+    return _figures(cli.trainer, split)
+
+
+def _figures(trainer: Any, split: str) -> dict[str, float]:
+    return {
+        name.removeprefix(f"{split}/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(f"{split}/")
+    }
+
+
+def _without_step(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "step"}
+
+
+def _log_best(cli: Any, summary: dict[str, Any]) -> None:
+    """Hyper-parameters with the best value, for TensorBoard's table."""
+    best = (summary["best"] or {}).get("metrics", {})
+    values = {f"best/{k}": v for k, v in best.items() if k in FIGURES}
+    for logger in cli.trainer.loggers:
+        logger.log_hyperparams(
+            {k: v for k, v in cli.run_folder.identity.items() if v is not None}, values
+        )
+        logger.finalize("success")
+
+
+# ---- the terminal ------------------------------------------------------------------------
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The closing summary."""
+    console = Console(highlight=False)
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    console.print()
+    console.print(
+        Text(
+            f"{summary['model']}  {summary['parameters']:,} parameters  "
+            f"{summary['steps']:,} steps in {minutes}:{seconds:02d}  "
+            f"{summary['tokens_per_second']:,.0f} tokens/s  "
+            f"stopped: {summary['stopped']}",
+            style="bold",
+        )
+    )
+    table = _table("")
+    for name, record in (("best", summary["best"]), ("last", summary["last"])):
+        if record and record["metrics"]:
+            label = f"{name} validation, step {record['step']:,}"
+            table.add_row(label, *_cells(record["metrics"]))
+    if summary["other_protocol"]:
+        other = summary["other_protocol"]
+        label = "best, state carried" if "carried" in other["context"] else "best, fresh"
+        table.add_row(label, *_cells(other["metrics"]))
+    if summary["test"]:
+        table.add_row("best test", *_cells(summary["test"]), end_section=True)
+    for name, row in summary["floors"].items():
+        table.add_row(Text(f"floor: {name}", style="dim"), *_cells(row))
+    console.print(table)
+    console.print(Text(summary["verdict"].capitalize(), style="bold"))
+    for finding in summary["health"]:
+        console.print(Text(f"{finding['severity']}: {finding['message']}"))
+    run = summary["run"]
+    console.print(
+        f"context    {summary['context']}\n"
+        f"run        {run}\n"
+        f"next       lmzoo test --ckpt_path {run}\n"
+        f"           lmzoo validate --ckpt_path {run} --data.corpus pydoc\n"
+        f"           tensorboard --logdir {run}",
+        soft_wrap=True,
+    )
+
+
+def say(*lines: str, file: Any = None) -> None:
+    """Print lines, to standard error unless told otherwise."""
+    for line in lines:
+        print(line, file=file or sys.stderr)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title or None, box=None, pad_edge=False)
+    table.add_column("")
+    for name in TITLES:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _cells(figures: dict[str, Any]) -> list[str]:
+    cells = []
+    for name in FIGURES:
+        value = figures.get(name)
+        if value is None or math.isnan(value):
+            cells.append("")
+        elif name == "accuracy":
+            cells.append(f"{value:.1%}")
+        else:
+            cells.append(f"{value:.3f}" if value < 1e4 else f"{value:.2e}")
+    return cells
+
+
+# ---- the model card ----------------------------------------------------------------------
+
+
+def model_card(cli: Any, summary: dict[str, Any]) -> str:
+    """MODEL_CARD.md: data, intended use, limits, bias, device-hours and energy."""
+    data, best = summary["data"], summary["best"] or {"metrics": {}, "step": 0}
+    metrics = best["metrics"]
+    hours = summary["seconds"] / 3600
+    gpu = cli.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+    units = cli.trainer.world_size if gpu else torch.get_num_threads()
+    watts = (WATTS_PER_GPU if gpu else WATTS_PER_CORE) * units
+    kind = "GPU" if gpu else "CPU thread"
+    rows = "\n".join(
+        f"| {name} | {split['characters']:,} | {split['tokens']:,} | "
+        f"{split['oov_share']:.3%} |"
+        for name, split in data["splits"].items()
+    )
+    return f"""# {summary["model"]} trained on {data["name"]}
+
+A language model of {summary["parameters"]:,} parameters, trained by lmzoo \
+{summary["versions"]["lmzoo"]} for {summary["steps"]:,} steps. Stopped: \
+{summary["stopped"]}.
+
+## Data
+
+{data["name"]}, SHA-256 `{data["sha256"]}`, {data["tokenizer"]["kind"]} tokenizer with \
+{data["tokenizer"]["vocab_size"]} symbols.
+
+| part | characters | tokens | unknown |
+|---|---|---|---|
+{rows}
+
+## Results
+
+Validation, best checkpoint (step {best["step"]:,}): \
+{metrics.get("bits_per_char", math.nan):.4f} bits per character, \
+{metrics.get("nll", math.nan):.4f} nats per token, perplexity \
+{metrics.get("perplexity", math.nan):.3f}; {summary["context"]}. It \
+{summary["verdict"]}.
+
+## Intended use and limits
+
+For study: comparing architectures, looking inside, teaching. It continues text in the
+manner of its training text and knows nothing else; it must not be used to state facts
+or to decide about people. Text that it was not trained on, other languages above all,
+is outside of what was measured.
+
+## Bias
+
+A model repeats what its text says, its views of people included. The text was not
+filtered and the model was not aligned: read what it writes as a sample of the text.
+
+## Compute
+
+{hours:.3f} hours on {units} {kind}(s) of {platform.machine()}; energy estimate \
+{hours * watts / 1000:.4f} kWh = hours x {units} x \
+{WATTS_PER_GPU if gpu else WATTS_PER_CORE:.0f} W / 1000, an assumed draw of a busy \
+{kind}, not a measurement.
+"""

@@ -1,0 +1,1 @@
+"""Token ids to logits: one architecture family a file, none imports another."""

@@ -1,0 +1,335 @@
+"""GPT: a stack of blocks in which every position attends to those before it.
+
+    x = E[tokens] + P[positions]
+    x = x + Attention(LN(x));  x = x + MLP(LN(x))       for each of L blocks
+    logits = LN(x) W
+
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2): a
+norm before each part (pre-norm) and one at the end, learned positions, GELU in its tanh
+form, projections into the residual stream initialised smaller by sqrt(2 L). With the
+same weights the logits are those of GPT-2.
+
+Changed: the head is its own matrix unless tied; the size of a head is free.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmzoo.models.base import LanguageModel
+from lmzoo.models.layers import language_head, require_positive, require_probability
+
+INITIAL_STD = 0.02
+
+PUBLISHED: dict[str, Any] = {"dropout": 0.1, "tie_embeddings": True}
+
+
+def _sizes(layers: int, heads: int, width: int, **more: Any) -> dict[str, Any]:
+    return {"num_layers": layers, "num_heads": heads, "d_model": width, **more}
+
+
+class Cache(NamedTuple):
+    """Decoding state: the window's tokens, and each layer's keys and values of them.
+
+    The buffers are allocated once at full size and written in place; positions from
+    ``len(tokens)`` on hold nothing yet.
+    """
+
+    tokens: Tensor  # (B, n), the window so far
+    keys: tuple[Tensor, ...]  # L of (B, H, C, Dh)
+    values: tuple[Tensor, ...]  # L of (B, H, C, Dh)
+    seen: int  # tokens since the start, those before the window included
+
+
+class GPT(LanguageModel):
+    """Decoder-only Transformer with learned positions.
+
+    Maps tokens (B, T) to logits (B, T, V), T at most ``context_length``.
+
+    Args:
+        vocab_size: number of distinct tokens V.
+        context_length: most tokens that one prediction sees, C.
+        d_model: width of the residual stream, D.
+        num_layers: blocks, L.
+        num_heads: attention heads in a block, H.
+        d_head: width of one head; None: ``d_model // num_heads``.
+        d_hidden: width of the MLP's hidden layer; None: ``4 * d_model``.
+        dropout: probability of dropping an embedding, an attention weight, or a
+            part's output, in [0, 1).
+        bias: add biases in the blocks' linear maps and norms, as GPT-2 does.
+        tie_embeddings: one matrix for the token embedding and the head.
+        head_bias: add a bias to the head.
+
+    Raises:
+        ValueError: a size below 1, a dropout outside [0, 1), or a ``d_model`` that
+            ``num_heads`` does not divide while ``d_head`` is None.
+    """
+
+    # minGPT's names. The published totals hold for gpt2* with 50,257 tokens. The first
+    # GPT (40,478 tokens) normalised after each part and had no final norm: here it is
+    # built pre-norm, as in minGPT, and has 1,536 parameters more than 116,534,784.
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "openai-gpt": _sizes(12, 12, 768, context_length=512, **PUBLISHED),
+        "gpt2": _sizes(12, 12, 768, context_length=1024, **PUBLISHED),
+        "gpt2-medium": _sizes(24, 16, 1024, context_length=1024, **PUBLISHED),
+        "gpt2-large": _sizes(36, 20, 1280, context_length=1024, **PUBLISHED),
+        "gpt2-xl": _sizes(48, 25, 1600, context_length=1024, **PUBLISHED),
+        "gopher-44m": _sizes(8, 16, 512),
+        "gpt-mini": _sizes(6, 6, 192),
+        "gpt-micro": _sizes(4, 4, 128),
+        "gpt-nano": _sizes(3, 3, 48),
+    }
+
+    causal: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 64,
+        *,
+        d_model: int = 128,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        d_head: int | None = None,
+        d_hidden: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        tie_embeddings: bool = False,
+        head_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, num_layers=num_layers, num_heads=num_heads)
+        require_probability(dropout=dropout)
+        if d_head is None and d_model % num_heads:
+            raise ValueError(
+                f"d_model must be a multiple of num_heads unless d_head is given: "
+                f"expected a multiple of {num_heads}, given {d_model}"
+            )
+        self.num_heads = num_heads
+        self.d_head = d_model // num_heads if d_head is None else d_head
+        hidden = 4 * d_model if d_hidden is None else d_hidden
+        require_positive(d_head=self.d_head, d_hidden=hidden)
+
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.position_embedding = nn.Embedding(context_length, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            Block(d_model, num_heads, self.d_head, hidden, dropout, bias, self.causal)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(d_model, bias=bias)
+        self.head = language_head(
+            d_model, self.token_embedding, tie=tie_embeddings, bias=head_bias
+        )
+        self._initialise()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each position; (B, T) -> (B, T, V).
+
+        Raises:
+            ValueError: T exceeds ``context_length``.
+        """
+        return self._run(tokens)
+
+    def _run(self, tokens: Tensor, cache: Cache | None = None, past: int = 0) -> Tensor:
+        """Logits of ``tokens``, which stand ``past`` positions into their window."""
+        x = self._inputs(tokens, past)  # (B, T, D)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, cache and (cache.keys[i], cache.values[i]), past)
+        return self.head(self.norm(x))  # (B, T, V)
+
+    def _inputs(self, tokens: Tensor, past: int = 0) -> Tensor:
+        end = past + tokens.shape[1]
+        if end > self.context_length:
+            raise ValueError(
+                f"expected at most context_length = {self.context_length} tokens, "
+                f"given {end}"
+            )
+        positions = torch.arange(past, end, device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        return self.dropout(x)
+
+    def advance(
+        self, tokens: Tensor, state: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
+
+        Each token is computed once, except that the window re-anchors once every C/2
+        tokens past the context's edge, and its second half is then computed anew. The
+        new state shares the buffers of the old one: ``fork`` a state to keep it.
+        """
+        cache = self._empty_cache(tokens) if state is None else state
+        history = torch.cat([cache.tokens, tokens], dim=1)
+        seen, end = cache.seen, cache.seen + tokens.shape[1]
+        origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
+        filled, pieces = seen - origin, []  # positions whose keys and values are known
+        while seen < end:
+            start = self.window_start(seen + 1)
+            if start != anchor:
+                anchor, filled = start, 0
+            until = seen + 1
+            while until < end and self.window_start(until + 1) == start:
+                until += 1
+            chunk = history[:, start + filled - origin : until - origin]
+            logits = self._run(chunk, cache, past=filled)
+            pieces.append(logits[:, seen - until :])  # only the new positions
+            seen, filled = until, until - start
+        window = history[:, anchor - origin :]
+        return torch.cat(pieces, dim=1), cache._replace(tokens=window, seen=end)
+
+    def attention_maps(self, tokens: Tensor) -> Tensor:
+        """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1."""
+        x, maps = self._inputs(tokens), []
+        for layer in self.layers:
+            maps.append(layer.attention.weights(layer.attention_norm(x)))
+            x = layer(x)
+        return torch.stack(maps, dim=1)
+
+    def flops_per_token(self, length: int) -> int:
+        """Training FLOPs per token at ``length``: 6 N + 12 L H Dh T.
+
+        N counts the weights of matrix products, the head included; biases, norms and
+        look-ups are left out, and masked pairs are counted, as is usual (Chowdhery et
+        al. 2022, arXiv:2204.02311, appendix B).
+        """
+        linear = [m for m in self.modules() if isinstance(m, nn.Linear)]
+        matrices = sum(m.in_features * m.out_features for m in linear)
+        attention = len(self.layers) * self.num_heads * self.d_head * length
+        return 6 * matrices + 12 * attention
+
+    def _empty_cache(self, tokens: Tensor) -> Cache:
+        like = self.token_embedding.weight
+        shape = (len(tokens), self.num_heads, self.context_length, self.d_head)
+        keys, values = (
+            tuple(like.new_zeros(shape) for _ in self.layers) for _ in range(2)
+        )
+        return Cache(tokens[:, :0], keys, values, seen=0)
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=INITIAL_STD)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        std = INITIAL_STD / (2 * len(self.layers)) ** 0.5
+        for layer in self.layers:  # 2 L of these add up in the residual stream
+            nn.init.normal_(layer.attention.project.weight, std=std)
+            nn.init.normal_(layer.mlp.project.weight, std=std)
+
+
+class TransformerUnmasked(GPT):
+    """GPT without its mask: every position sees the whole window, its target included.
+
+    An exhibit: its training loss falls towards 0, because the answer is in the input,
+    and it can predict nothing. ``check`` rejects it by name.
+    """
+
+    exhibit: ClassVar[str | None] = "causality"
+    causal: ClassVar[bool] = False
+    advance = LanguageModel.advance  # a cache is of no use when the past looks ahead
+
+
+class Block(nn.Module):
+    """Attention, then MLP, each reading a normalised copy of the residual stream."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_head: int,
+        d_hidden: int,
+        dropout: float,
+        bias: bool,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(d_model, bias=bias)
+        self.attention = Attention(d_model, num_heads, d_head, dropout, bias, causal)
+        self.mlp_norm = nn.LayerNorm(d_model, bias=bias)
+        self.mlp = MLP(d_model, d_hidden, dropout, bias)
+
+    def forward(
+        self, x: Tensor, cache: tuple[Tensor, Tensor] | None = None, past: int = 0
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.attention(self.attention_norm(x), cache, past)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(Dh)) V in each of H heads, mixed by one more linear map."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_head: int,
+        dropout: float,
+        bias: bool,
+        causal: bool,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.causal = num_heads, causal
+        self.qkv = nn.Linear(d_model, 3 * num_heads * d_head, bias=bias)
+        self.project = nn.Linear(num_heads * d_head, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, cache: tuple[Tensor, Tensor] | None = None, past: int = 0
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); ``cache`` gets the keys and values at ``past``."""
+        q, k, v = self._heads(x)  # (B, H, T, Dh)
+        if cache is not None:
+            k, v = _append(cache[0], k, past), _append(cache[1], v, past)
+        attended = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=_mask(q, past) if past and self.causal else None,
+            is_causal=self.causal and not past,
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        return self.dropout(self.project(attended.transpose(1, 2).flatten(2)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention weights themselves, (B, T, D) -> (B, H, T, T)."""
+        q, k, _ = self._heads(x)
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        if self.causal:
+            scores = scores.masked_fill(~_mask(q, 0), -torch.inf)
+        return scores.softmax(dim=-1)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        split = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, H, Dh)
+        q, k, v = split.permute(2, 0, 3, 1, 4)  # each (B, H, T, Dh)
+        return q, k, v
+
+
+class MLP(nn.Module):
+    """Two linear maps with GELU (tanh form) between them."""
+
+    def __init__(self, d_model: int, d_hidden: int, dropout: float, bias: bool) -> None:
+        super().__init__()
+        self.expand = nn.Linear(d_model, d_hidden, bias=bias)
+        self.activation = nn.GELU(approximate="tanh")
+        self.project = nn.Linear(d_hidden, d_model, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.dropout(self.project(self.activation(self.expand(x))))
+
+
+def _append(buffer: Tensor, new: Tensor, past: int) -> Tensor:
+    """Write ``new`` (B, H, T, Dh) into ``buffer`` at ``past``; all up to there."""
+    end = past + new.shape[2]
+    buffer[:, :, past:end] = new
+    return buffer[:, :, :end]
+
+
+def _mask(q: Tensor, past: int) -> Tensor:
+    """True where query i, at position ``past + i``, may look: (T, past + T)."""
+    length = q.shape[2]
+    return q.new_ones(length, past + length, dtype=torch.bool).tril(past)

@@ -1,0 +1,71 @@
+"""Parts that several families need: argument checks, the head, limited memory."""
+
+import torch
+from torch import Tensor, nn
+
+from lmzoo.models.base import LanguageModel, State
+
+INITIAL_STD = 0.02  # of a head: small, so that training starts from ln V
+
+
+class WindowModel(LanguageModel):
+    """A model whose prediction sees the last ``window`` tokens and no others.
+
+    A subclass sets ``self.window``. Its ``forward`` takes any length, and chunking
+    changes no logit: the state is just the last ``window - 1`` tokens.
+    """
+
+    window: int
+
+    def window_start(self, seen: int) -> int:
+        """First token that a prediction after ``seen`` tokens looks at."""
+        return max(0, seen - self.window)
+
+    def advance(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Feed tokens (B, T_new) after ``state``, the last ``window - 1`` tokens."""
+        history = tokens if state is None else torch.cat([state, tokens], dim=1)
+        logits = self(history)[:, history.shape[1] - tokens.shape[1] :]
+        return logits, history[:, self.window_start(history.shape[1] + 1) :]
+
+
+def language_head(
+    features: int, embedding: nn.Embedding, *, tie: bool, bias: bool
+) -> nn.Linear:
+    """Linear map to logits, (..., features) -> (..., V).
+
+    Args:
+        features: size of the vectors that come in.
+        embedding: the token embedding, (V, D).
+        tie: use the embedding's own matrix as weights; ``features`` must be D then.
+        bias: add one learned number to each token's logit, 0 at first.
+
+    Raises:
+        ValueError: tied, and the sizes differ.
+    """
+    vocab_size, d_model = embedding.weight.shape
+    if tie and features != d_model:
+        raise ValueError(
+            f"tie_embeddings needs a head input as wide as the embedding: expected "
+            f"{d_model} (d_model), given {features}"
+        )
+    head = nn.Linear(features, vocab_size, bias=bias)
+    nn.init.normal_(head.weight, std=INITIAL_STD)
+    if tie:
+        head.weight = embedding.weight
+    if bias:
+        nn.init.zeros_(head.bias)
+    return head
+
+
+def require_positive(**sizes: int) -> None:
+    """Raise ValueError unless every keyword is an integer of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a positive integer, given {size!r}")
+
+
+def require_probability(**rates: float) -> None:
+    """Raise ValueError unless every keyword lies in [0, 1)."""
+    for name, rate in rates.items():
+        if not isinstance(rate, int | float) or not 0 <= rate < 1:
+            raise ValueError(f"{name} must be in [0, 1), given {rate!r}")

@@ -1,0 +1,134 @@
+"""Recurrent networks: one state, updated by every token, is all that is remembered.
+
+    h_t = cell(E[token_t], h_{t-1});  logits_t = W h_t
+
+Three cells: Elman 1990, "Finding Structure in Time" (RNN); Cho et al. 2014,
+arXiv:1406.1078 (GRU); Hochreiter & Schmidhuber 1997 (LSTM), as PyTorch implements them.
+Dropout stands on what flows between layers, never on what flows through time (Zaremba
+et al. 2014, arXiv:1409.2329).
+
+Memory has no limit: ``context_length`` is only how far back training looks.
+"""
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from lmzoo.models.base import LanguageModel, State
+from lmzoo.models.layers import language_head, require_positive, require_probability
+
+INITIAL_STD = 0.1  # of a tied embedding: smaller starves the cell, larger the head
+
+
+class Recurrent(LanguageModel):
+    """Embedding, ``num_layers`` recurrent layers, head.
+
+    Maps tokens (B, T) to logits (B, T, V) for any T.
+
+    Args:
+        vocab_size: number of distinct tokens V.
+        context_length: tokens in a training window.
+        d_model: size of a token's embedding.
+        d_hidden: size of the state of one layer.
+        num_layers: layers, L; each reads the outputs of the one below.
+        dropout: probability of dropping an input or output of a layer, in [0, 1).
+        tie_embeddings: one matrix for the embedding and the head; ``d_hidden`` must
+            equal ``d_model`` then.
+        head_bias: add a bias to the head.
+        carry_state: train on consecutive pieces of the text, each beginning with the
+            state that the one before it ended with (truncated backpropagation through
+            time), instead of on random windows with a fresh state.
+
+    Raises:
+        ValueError: a size below 1, a dropout outside [0, 1), or tied sizes that differ.
+    """
+
+    unbounded: ClassVar[bool] = True
+    cell: ClassVar[type[nn.RNNBase]]
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 64,
+        *,
+        d_model: int = 256,
+        d_hidden: int = 256,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        tie_embeddings: bool = False,
+        head_bias: bool = True,
+        carry_state: bool = False,
+    ) -> None:
+        super().__init__()
+        require_positive(d_model=d_model, d_hidden=d_hidden, num_layers=num_layers)
+        require_probability(dropout=dropout)
+        self.carry_state = carry_state
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.recurrent = self.cell(
+            d_model,
+            d_hidden,
+            num_layers,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,  # else torch warns
+        )
+        self.head = language_head(
+            d_hidden, self.embedding, tie=tie_embeddings, bias=head_bias
+        )
+        if tie_embeddings:
+            nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each position; (B, T) -> (B, T, V)."""
+        logits, _ = self.advance(tokens)
+        return logits
+
+    def advance(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
+
+        The state is h, (B, L, d_hidden), for an RNN and a GRU; h and c for an LSTM.
+        """
+        x = self.dropout(self.embedding(tokens))  # (B, T, d_model)
+        outputs, state = self.recurrent(x, _swap(state))  # (B, T, d_hidden)
+        return self.head(self.dropout(outputs)), _swap(state)
+
+    def flops_per_token(self, length: int) -> int:
+        """Training FLOPs per token: 6 for each weight of a matrix product."""
+        del length
+        named = self.recurrent.named_parameters()
+        matrices = sum(p.numel() for name, p in named if name.startswith("weight"))
+        return 6 * (matrices + self.head.weight.numel())
+
+
+class RNN(Recurrent):
+    """Elman network: h_t = tanh(W x_t + U h_{t-1} + b). The simplest memory."""
+
+    cell = nn.RNN
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit: two gates decide what h keeps and what it takes in."""
+
+    cell = nn.GRU
+
+
+class LSTM(Recurrent):
+    """Long short-term memory: a cell state c that three gates erase, write and read."""
+
+    cell = nn.LSTM
+    recipe: ClassVar[dict[str, Any]] = {
+        "optimizer.lr": 4e-3,
+        "optimizer.weight_decay": 0.0,
+        "data.batch_size": 12,
+        "lr_scheduler.warmup_steps": 60,
+        "trainer.max_steps": 10_000,
+    }
+
+
+def _swap(state: State) -> State:
+    """Exchange the first two axes: ours are (B, L, ...), torch's (L, B, ...)."""
+    if state is None:
+        return None
+    if isinstance(state, tuple):
+        return tuple(_swap(part) for part in state)
+    return state.transpose(0, 1).contiguous()

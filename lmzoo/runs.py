@@ -1,0 +1,286 @@
+"""The run folder and the checkpoint format: save, load, verify.
+
+A checkpoint is data: a registry name, JSON-plain constructor arguments, a tokenizer and
+tensors, followed by the SHA-256 of all that. It is written to a temporary file in its
+own folder, synced and renamed, so that no crash leaves a torn file under a real name;
+it is read with ``weights_only=True`` and rebuilt through lmzoo's own registry.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import io
+import json
+import os
+import pickle
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmzoo import __version__
+from lmzoo.errors import UsageError
+from lmzoo.models.base import LanguageModel
+from lmzoo.registry import models
+from lmzoo.text.tokenizers import Tokenizer, from_state
+
+FORMAT = 1
+MARK = b"lmzoo:sha256:"  # then 64 hexadecimal digits, at the very end of the file
+TRAILER = len(MARK) + 64
+
+
+def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
+    """Open a run folder or a checkpoint file; the corpus is not needed.
+
+    Args:
+        path: a run folder, or one ``.ckpt`` file.
+        which: of a folder, the ``"best"`` or the ``"last"`` checkpoint.
+
+    Raises:
+        UsageError: nothing there, not a checkpoint, damaged, or from an unknown model.
+    """
+    file = find_checkpoint(path, which)
+    return Run(file, read_checkpoint(file))
+
+
+@dataclass
+class Run:
+    """What a checkpoint holds: ``.model`` and ``.tokenizer`` are built on first use."""
+
+    path: Path
+    checkpoint: dict[str, Any]
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """lmzoo's own part: model name, arguments, data arguments, versions."""
+        return self.checkpoint["lmzoo"]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken when it was saved."""
+        return int(self.checkpoint.get("global_step", 0))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the model was trained with."""
+        return from_state(self.stored["tokenizer"])
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model with its weights, in evaluation mode, on the CPU."""
+        model = build_model(self.stored["model"], self.stored["arguments"], self.path)
+        try:
+            model.load_state_dict(self.checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise UsageError(
+                f"{self.path}: its weights do not fit its own description of a "
+                f"{self.stored['model']!r} ({first_line(error)}); the file is damaged"
+            ) from error
+        return model.eval()
+
+
+def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageModel:
+    """The model called ``name``, after its stored arguments have been checked.
+
+    Raises:
+        UsageError: unknown name, or arguments that its constructor does not declare or
+            that are more than JSON scalars, lists and dictionaries of them.
+    """
+    try:
+        cls = models.load(name)
+    except UsageError as error:
+        raise UsageError(
+            f"{path} holds a {name!r} model: {error}; if it came from a plugin file, "
+            f"give that file again with --plugin"
+        ) from error
+    check_plain(arguments, f"{path}: model arguments")
+    declared = set(inspect.signature(cls).parameters)
+    if unknown := sorted(set(arguments) - declared):
+        raise UsageError(f"{path}: {name} has no argument {unknown[0]!r}")
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: {name} refuses its arguments: {error}") from error
+
+
+def check_plain(value: Any, where: str) -> None:
+    """Refuse anything but JSON values, and keys that could name code.
+
+    Raises:
+        UsageError: naming ``where`` and the offending key or type.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str) or key.startswith("_"):
+                raise UsageError(f"{where}: the key {key!r} is not allowed")
+            if key in ("class_path", "init_args", "dict_kwargs"):
+                raise UsageError(f"{where}: the key {key!r} could name code; refused")
+            check_plain(item, where)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_plain(item, where)
+    elif not (value is None or isinstance(value, str | int | float | bool)):
+        raise UsageError(f"{where}: {type(value).__name__} is not a plain value")
+
+
+# ---- checkpoint files ----------------------------------------------------------------
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> str:
+    """Write durably and atomically; returns the SHA-256 that ends the file."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    body = buffer.getbuffer()
+    digest = hashlib.sha256(body).hexdigest()
+    write_atomically(path, body, MARK + digest.encode())
+    return digest
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and verify a checkpoint file.
+
+    Raises:
+        UsageError: missing, damaged, not lmzoo's, or written by a newer lmzoo.
+    """
+    path = Path(path)
+    body = verified_bytes(path)
+    try:
+        checkpoint = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise UsageError(
+            f"{path} is not a checkpoint that is safe to load: {first_line(error)}"
+        ) from error
+    stored = checkpoint.get("lmzoo") if isinstance(checkpoint, dict) else None
+    if not isinstance(stored, dict) or "state_dict" not in checkpoint:
+        raise UsageError(f"{path} was not written by lmzoo; give a run folder or .ckpt")
+    if stored.get("format") != FORMAT:
+        raise UsageError(
+            f"{path} has format {stored.get('format')!r}, this lmzoo ({__version__}) "
+            f"reads format {FORMAT}; upgrade lmzoo"
+        )
+    return checkpoint
+
+
+def verified_bytes(path: Path) -> memoryview:
+    """The file without its trailer, once its SHA-256 is proved.
+
+    Raises:
+        UsageError: missing, without a trailer, or with other bytes than were saved.
+    """
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    body, trailer = content[:-TRAILER], bytes(content[-TRAILER:])
+    if not trailer.startswith(MARK):
+        raise UsageError(
+            f"{path} does not end as an lmzoo checkpoint does: it is truncated, or it "
+            f"is no checkpoint of lmzoo; use another checkpoint of the run"
+        )
+    if hashlib.sha256(body).hexdigest().encode() != trailer[len(MARK) :]:
+        raise UsageError(
+            f"{path} is damaged: its SHA-256 differs from the one it was saved with; "
+            f"use another checkpoint of the run"
+        )
+    return body
+
+
+def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
+    """The checkpoint file that ``path`` (a file or a run folder) stands for.
+
+    Raises:
+        UsageError: a URL, a missing path, or a folder without a sound checkpoint.
+    """
+    text = os.fspath(path)
+    if "://" in text:
+        raise UsageError(f"{text}: only local files are loaded; download it first")
+    path = Path(text)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such run folder or checkpoint file")
+    wanted = read_manifest(path).get(which)
+    candidates = [path / "checkpoints" / wanted] if isinstance(wanted, str) else []
+    for file in [*candidates, *newest_first(path)]:
+        with contextlib.suppress(UsageError):
+            verified_bytes(file)
+            return file
+    raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """Checkpoint files of a run, the highest step first."""
+    return sorted((folder / "checkpoints").glob("step-*.ckpt"), reverse=True)
+
+
+def checkpoint_name(step: int) -> str:
+    """File name of the checkpoint after ``step`` optimizer steps."""
+    return f"step-{step:09d}.ckpt"
+
+
+# ---- small files ---------------------------------------------------------------------
+
+
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write ``parts`` under a temporary name, sync, and rename to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; what was there before "
+            f"is untouched. Free space or choose another folder"
+        ) from error
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, atomically; NaN and infinity become null."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n")
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every NaN and infinity replaced by None, as JSON wants it."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The run's manifest; empty if there is none.
+
+    Raises:
+        UsageError: the file is there and is not JSON.
+    """
+    file = folder / "manifest.json"
+    if not file.is_file():
+        return {}
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {first_line(error)}") from error
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def first_line(error: BaseException) -> str:
+    """An exception's first line, short enough to stand inside another message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]

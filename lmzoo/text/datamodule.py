@@ -1,0 +1,328 @@
+"""TextDataModule: any text as batches of next-token prediction."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from lmzoo.errors import UsageError
+from lmzoo.text.loader import PROTOCOLS, EvalLoader, WindowLoader, too_short
+from lmzoo.text.preparation import SPLITS, Prepared, Settings, prepare
+from lmzoo.text.tokenizers import Tokenizer
+
+Order = Literal["random", "epoch", "stream"]
+
+
+class TextDataModule(LightningDataModule):
+    """A corpus, its tokenizer, and loaders over its splits.
+
+    Nothing is read before the tokens are first needed; then they come from the cache,
+    or are built into it under a lock, so that each process of a run may ask.
+
+    Args:
+        corpus: a named corpus: kjv (the default), pydoc, pysource, tinyshakespeare, or
+            one in the folder that LMZOO_CORPORA names.
+        path: a file, a folder, a glob, or a list of these: txt, md, any UTF-8; csv, tsv
+            and jsonl, whose rows are documents; .gz of each.
+        val_path: separate validation text; if empty, the split is cut automatically.
+        test_path: separate test text; if empty, the split is cut automatically.
+        text_column: the column of csv, tsv and jsonl files that holds the text.
+        tokenizer: char, word, byte, bpe, or the path of a tokenizer.json.
+        tokenizer_size: most tokens; by default 1,024 (bpe) and 10,000 (word).
+        min_frequency: rarer words are unknown (word).
+        split_digits: each digit is a token of its own (bpe).
+        vocabulary: learn it from the training split, or from all text.
+        unknown: read symbols outside the vocabulary as <unk>, skip them, or refuse them.
+        keep_linebreaks: false joins lines with a space.
+        val_fraction: share of the text, after the training part, for validation.
+        test_fraction: share of the text, at its end, for the final test.
+        context_length: tokens in a training window.
+        batch_size: windows in a training batch, over all processes.
+        eval_batch_size: windows in an evaluation batch, over all processes.
+        order: random windows, each epoch every token once, or contiguous streams.
+        max_train_tokens: use only the first tokens of the training split.
+        max_val_tokens: use only the first tokens of the validation split.
+        seed: decides the order of the windows.
+        streams: rows of the evaluation with carried state.
+        tokenizer_state: a tokenizer as a checkpoint stores it, used as it is.
+
+    Attributes:
+        protocol: how to evaluate: ``windows``, or ``carried`` for models that keep a
+            state from chunk to chunk.
+
+    Raises:
+        UsageError: an option outside its range.
+    """
+
+    def __init__(
+        self,
+        corpus: str | None = None,
+        path: str | list[str] | None = None,
+        val_path: str | list[str] | None = None,
+        test_path: str | list[str] | None = None,
+        text_column: str | None = None,
+        tokenizer: str = "char",
+        tokenizer_size: int | None = None,
+        min_frequency: int = 1,
+        split_digits: bool = False,
+        vocabulary: Literal["train", "all"] = "train",
+        unknown: Literal["unk", "skip", "error"] = "unk",
+        keep_linebreaks: bool = True,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.05,
+        context_length: int = 64,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        order: Order = "random",
+        max_train_tokens: int | None = None,
+        max_val_tokens: int | None = None,
+        seed: int = 1337,
+        streams: int = 16,
+        tokenizer_state: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = Settings(
+            corpus=corpus,
+            path=path,
+            val_path=val_path,
+            test_path=test_path,
+            text_column=text_column,
+            keep_linebreaks=keep_linebreaks,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            tokenizer=tokenizer,
+            tokenizer_size=tokenizer_size,
+            min_frequency=min_frequency,
+            split_digits=split_digits,
+            vocabulary=vocabulary,
+            unknown=unknown,
+            max_train_tokens=max_train_tokens,
+            max_val_tokens=max_val_tokens,
+            tokenizer_state=tokenizer_state,
+        )
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.order = order
+        self.seed = seed
+        self.streams = streams
+        self.protocol: str = "windows"
+        self._position = 0
+        self._train_loader: WindowLoader | None = None
+        self._prepared: Prepared | None = None
+        self._check_options()
+
+    # what the text is
+
+    @property
+    def prepared(self) -> Prepared:
+        """The tokens, read or built on first use."""
+        if self._prepared is None:
+            self._prepared = prepare(self.settings)
+        return self._prepared
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.prepared.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def corpus_name(self) -> str:
+        return self.prepared.parts[0].corpus.name
+
+    @property
+    def notes(self) -> list[str]:
+        """What was changed, left out or cut, one line each."""
+        notes = list(self.prepared.notes)
+        if self._train_loader and (unused := self._train_loader.unused):
+            notes.append(
+                f"train: {unused:,} tokens do not divide into {self.batch_size} streams; "
+                "they are left out at the end of one epoch, at the start of the next"
+            )
+        return notes
+
+    @property
+    def train_tokens(self) -> np.ndarray:
+        return self.prepared.tokens("train")
+
+    @property
+    def val_tokens(self) -> np.ndarray:
+        return self.prepared.tokens("val")
+
+    @property
+    def test_tokens(self) -> np.ndarray:
+        return self.prepared.tokens("test")
+
+    def text(self, split: str) -> str:
+        """The normalised text of a split, documents run together, all in memory."""
+        return self.prepared.text(_known_split(split))
+
+    def lengths(self, split: str) -> tuple[Tensor, Tensor]:
+        """Characters and UTF-8 bytes of each id in a split, each (V,) float64."""
+        chars, sizes = self.prepared.lengths(_known_split(split))
+        return torch.from_numpy(chars), torch.from_numpy(sizes)
+
+    def describe(self) -> dict[str, Any]:
+        """Where every number comes from, JSON-plain."""
+        prepared, tokenizer = self.prepared, self.tokenizer
+        splits = {}
+        for name, stats in prepared.stats.items():
+            skipped = stats.oov if self.settings.unknown == "skip" else 0
+            splits[name] = {
+                **vars(stats),
+                "oov_share": stats.oov / max(1, stats.tokens + skipped),
+            }
+        separate = {
+            f"{part.sizes[0][0]}_sha256": part.scan.sha256 for part in prepared.parts[1:]
+        }
+        return {
+            "name": self.corpus_name,
+            "sha256": prepared.parts[0].scan.sha256,
+            **separate,
+            "tokens_sha256": prepared.store.sha256,
+            "splits": splits,
+            "tokenizer": {
+                "kind": tokenizer.kind,
+                "vocab_size": tokenizer.vocab_size,
+                "sha256": tokenizer.sha256(),
+            },
+            "notes": self.notes,
+        }
+
+    # where training stands
+
+    @property
+    def position(self) -> int:
+        """Samples trained on; set after every batch, stored in checkpoints."""
+        return self._position
+
+    @position.setter
+    def position(self, samples: int) -> None:
+        self._position = samples
+        if self._train_loader is not None:
+            self._train_loader.position = samples
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.position = int(state_dict["position"])
+
+    # loaders
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the tokens, and refuse splits without room for one window."""
+        if stage in (None, "fit"):
+            self._require("training", "train", self.context_length + 1)
+        if stage in (None, "fit", "validate") and self.settings.val_fraction:
+            self._require("validation", "val", 2)
+        if stage == "test":
+            self._require("test", "test", 2)
+
+    def train_dataloader(self) -> WindowLoader:
+        """Endless batches from ``position`` on."""
+        rank, world_size = self._rank()
+        self._train_loader = WindowLoader(
+            self.train_tokens,
+            self.context_length,
+            self.batch_size,
+            self.order,
+            self.seed,
+            self.position,
+            rank,
+            world_size,
+        )
+        return self._train_loader
+
+    def val_dataloader(self) -> EvalLoader | list[Any]:
+        """A full pass over the validation split; an empty list if there is none."""
+        return self.eval_loader("val")
+
+    def test_dataloader(self) -> EvalLoader | list[Any]:
+        """A full pass over the test split; an empty list if there is none."""
+        return self.eval_loader("test")
+
+    def eval_loader(self, split: str) -> EvalLoader | list[Any]:
+        """A full pass over a split, each target counted once, under ``protocol``."""
+        tokens = self.prepared.tokens(_known_split(split))
+        if not len(tokens):
+            return []
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"protocol: expected one of {PROTOCOLS}, given {self.protocol!r}"
+            )
+        model = getattr(self.trainer, "lightning_module", None)
+        window = getattr(model, "window", None)
+        rank, world_size = self._rank()
+        return EvalLoader(
+            tokens,
+            self.context_length,
+            self.eval_batch_size,
+            overlap=window - 1 if window else 0,
+            streams=self.streams if self.protocol == "carried" else None,
+            rank=rank,
+            world_size=world_size,
+            lengths=self.lengths(split),
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _require(self, what: str, split: str, needed: int) -> None:
+        given = len(self.prepared.tokens(split))
+        if given < needed:
+            raise UsageError(f"{self.corpus_name}: {too_short(what, given, needed)}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # another process maps the tokens itself; a pickled map would be a copy
+        return self.__dict__ | {"_prepared": None, "_train_loader": None}
+
+    def _check_options(self) -> None:
+        settings = self.settings
+        _at_least(1, context_length=self.context_length, batch_size=self.batch_size)
+        _at_least(1, eval_batch_size=self.eval_batch_size, streams=self.streams)
+        _at_least(1, min_frequency=settings.min_frequency)
+        _at_least(0, seed=self.seed)
+        _at_least(1, tokenizer_size=settings.tokenizer_size)
+        _at_least(2, max_train_tokens=settings.max_train_tokens)
+        _at_least(2, max_val_tokens=settings.max_val_tokens)
+        _one_of(get_args(Order), order=self.order)
+        _one_of(("train", "all"), vocabulary=settings.vocabulary)
+        _one_of(("unk", "skip", "error"), unknown=settings.unknown)
+        if self.seed >= 1 << 32:
+            raise UsageError(f"--data.seed {self.seed}: give a number below 2**32")
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(settings, name)
+            if not 0 <= value < 1:
+                raise UsageError(f"--data.{name} {value}: give a number in [0, 1)")
+        both = settings.val_fraction + settings.test_fraction
+        if both >= 1:
+            raise UsageError(
+                f"--data.val_fraction and --data.test_fraction add up to {both:g}, which "
+                "leaves nothing to train on; lower them"
+            )
+
+
+def _known_split(split: str) -> str:
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {SPLITS}, given {split!r}")
+    return split
+
+
+def _at_least(least: int, **options: int | None) -> None:
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UsageError(f"--data.{name} {value}: give {least} or more")
+
+
+def _one_of(choices: tuple[str, ...], **options: str) -> None:
+    for name, value in options.items():
+        if value not in choices:
+            raise UsageError(f"--data.{name} {value}: choose {', '.join(choices)}")

@@ -1,0 +1,293 @@
+"""Files as normalised text: UTF-8 checked, line ends made LF, one megabyte at a time.
+
+A file is an iterator of documents, a document an iterator of ``str`` pieces. Plain text
+is one document; each row of a table (csv, tsv, jsonl) is one. ``.gz`` of each is read.
+"""
+
+import codecs
+import csv
+import gzip
+import json
+import stat
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lmzoo.errors import UsageError
+
+PIECE = 1 << 20  # bytes read, and characters yielded, at a time
+TEXT_SUFFIXES = (".txt", ".text", ".md")
+CSV_SUFFIXES = (".csv", ".tsv")
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+KNOWN_SUFFIXES = TEXT_SUFFIXES + CSV_SUFFIXES + JSON_SUFFIXES
+_MAX_FIELD = (1 << 31) - 1  # the csv module's limit must fit a C long
+
+
+class Notes:
+    """What was changed or left out while reading: one line for each kind.
+
+    Reading the same file again adds nothing, so a corpus may be read in several passes.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[str, str]] = {}
+
+    def add(self, what: str, where: str, detail: str = "") -> None:
+        """Remember that ``what`` happened in the file ``where``."""
+        self._found.setdefault(what, {})[where] = detail
+
+    def lines(self) -> list[str]:
+        """One line for each kind, naming the first three files."""
+        return [self._line(what, found) for what, found in self._found.items()]
+
+    @staticmethod
+    def _line(what: str, found: dict[str, str]) -> str:
+        named = [
+            f"{where} ({detail})" if detail else where
+            for where, detail in list(found.items())[:3]
+        ]
+        more = f" and {len(found) - 3:,} more" if len(found) > 3 else ""
+        return f"{what}: {', '.join(named)}{more}"
+
+
+def suffix_of(path: Path) -> str:
+    """The lower-case suffix that tells the format, the ``.gz`` set aside."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def documents(
+    path: Path, text_column: str | None, notes: Notes
+) -> Iterator[Iterable[str]]:
+    """The documents of one file: itself, or the rows of a table.
+
+    Raises:
+        UsageError: not a readable regular file, not UTF-8, or a malformed table.
+    """
+    suffix = suffix_of(path)
+    pieces = read_text(path, notes)
+    if suffix in CSV_SUFFIXES:
+        delimiter = "\t" if suffix == ".tsv" else ","
+        rows = _csv_rows(pieces, delimiter, text_column, str(path), notes)
+    elif suffix in JSON_SUFFIXES:
+        rows = _json_rows(pieces, text_column, str(path), notes)
+    else:
+        yield pieces
+        return
+    for row in rows:
+        yield (row[i : i + PIECE] for i in range(0, len(row), PIECE))
+
+
+def read_text(path: Path, notes: Notes) -> Iterator[str]:
+    """Stream the normalised text of a UTF-8 file (or its ``.gz``).
+
+    Raises:
+        UsageError: missing, not a regular file, unreadable, binary, or not UTF-8.
+    """
+    try:
+        require_regular(path)
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path, "rb") as packed:
+                yield from _decode(iter(lambda: packed.read(PIECE), b""), path, notes)
+        else:
+            with open(path, "rb") as plain:
+                yield from _decode(iter(lambda: plain.read(PIECE), b""), path, notes)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UsageError(
+            f"{path}: not a whole gzip file ({error}); pack it again or unpack it first"
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror or error}); check the path and "
+            "its permissions"
+        ) from error
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what would block or never end, before it is opened.
+
+    Raises:
+        UsageError: the path is missing, a folder, a FIFO, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; check --data.path") from None
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path}: is a folder, a file was expected")
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{path}: is a pipe, socket or device; copy its text into a file first"
+        )
+
+
+def _decode(blocks: Iterable[bytes], path: Path, notes: Notes) -> Iterator[str]:
+    """UTF-8 bytes to text with LF line ends."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    begin = 0  # bytes of the file before this block
+    held = ""  # a CR at the end of a block may be half of a CRLF
+    for block in blocks:
+        if begin == 0:
+            _refuse_utf16(block, path)
+            if block.startswith(codecs.BOM_UTF8):
+                block, begin = block[3:], 3
+                notes.add("byte order mark dropped", str(path))
+        if (nul := block.find(0)) >= 0:
+            raise UsageError(
+                f"{path}: NUL byte at offset {begin + nul:,}, so a binary (or UTF-16) "
+                "file; give UTF-8 text"
+            )
+        text = held + _decode_block(decoder, block, begin, path)
+        held = "\r" if text.endswith("\r") else ""
+        if held:
+            text = text[:-1]
+        if "\r\n" in text:
+            text = text.replace("\r\n", "\n")
+            notes.add("CRLF line ends read as LF", str(path))
+        begin += len(block)
+        if text:
+            yield text
+    _decode_block(decoder, b"", begin, path, final=True)
+    if held:
+        yield held
+
+
+def _decode_block(
+    decoder: codecs.IncrementalDecoder,
+    block: bytes,
+    begin: int,
+    path: Path,
+    final: bool = False,
+) -> str:
+    pending, _ = decoder.getstate()
+    try:
+        return decoder.decode(block, final)
+    except UnicodeDecodeError as error:
+        where = begin - len(pending) + error.start
+        raise UsageError(
+            f"{path}: not UTF-8: byte 0x{error.object[error.start]:02x} at offset "
+            f"{where:,}; convert it, e.g. iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def _refuse_utf16(block: bytes, path: Path) -> None:
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(
+            f"{path}: is UTF-16 (by its byte order mark); convert it with "
+            "iconv -f utf-16 -t utf-8"
+        )
+
+
+def split_lines(pieces: Iterable[str]) -> Iterator[str]:
+    """Lines with their LF; a long line is joined once, not once a piece."""
+    parts: list[str] = []
+    for piece in pieces:
+        lines = piece.split("\n")
+        parts.append(lines[0])
+        if len(lines) > 1:
+            yield "".join(parts) + "\n"
+            for line in lines[1:-1]:
+                yield line + "\n"
+            parts = [lines[-1]]
+    if last := "".join(parts):
+        yield last
+
+
+def _csv_rows(
+    pieces: Iterable[str], delimiter: str, wanted: str | None, where: str, notes: Notes
+) -> Iterator[str]:
+    """The text column of each row; the first row is the header."""
+    limit = csv.field_size_limit(_MAX_FIELD)
+    reader = csv.reader(split_lines(pieces), delimiter=delimiter)
+    short = 0
+    try:
+        header = next(reader, [])
+        column = _csv_column(header, wanted, where, notes)
+        for row in reader:
+            if len(row) > column:
+                yield row[column]
+            elif row:
+                short += 1
+    except csv.Error as error:
+        raise UsageError(
+            f"{where}: line {reader.line_num:,} is not csv ({error}); repair the line"
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
+    if short:
+        notes.add("rows without the text column left out", where, f"{short:,} rows")
+
+
+def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes) -> int:
+    name = wanted or "text"
+    if name in header:
+        notes.add(f"text taken from the column {name!r}", where)
+        return header.index(name)
+    first = header[0] if header else ""
+    notes.add(
+        f"no column {name!r}, so the first column is taken and the first row read as "
+        "the header",
+        where,
+        f"it is called {first[:40]!r}",
+    )
+    return 0
+
+
+def _json_rows(
+    pieces: Iterable[str], wanted: str | None, where: str, notes: Notes
+) -> Iterator[str]:
+    """The text field of each JSON object, one object a line."""
+    column = ""
+    for number, line in enumerate(split_lines(pieces), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{where}: line {number:,} is not one JSON object ({error}); write one "
+                "object a line (jsonl)"
+            ) from error
+        if not isinstance(row, dict):
+            raise UsageError(
+                f"{where}: line {number:,} is not a JSON object; write one object a "
+                "line (jsonl)"
+            )
+        column = column or _json_column(row, wanted, where, notes)
+        yield _json_field(row, column, where, number)
+
+
+def _json_column(
+    row: dict[str, Any], wanted: str | None, where: str, notes: Notes
+) -> str:
+    name = wanted or "text"
+    if name in row:
+        notes.add(f"text taken from the field {name!r}", where)
+        return name
+    for key, value in row.items():
+        if isinstance(value, str):
+            notes.add(f"no field {name!r}, so {key!r} is taken", where)
+            return key
+    raise UsageError(
+        f"{where}: the first row has no text field; name it with --data.text_column"
+    )
+
+
+def _json_field(row: dict[str, Any], column: str, where: str, number: int) -> str:
+    value = row.get(column)
+    if value is None and column in row:
+        return ""
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{where}: line {number:,} has no text in {column!r}; repair the row or "
+            "name another field with --data.text_column"
+        )
+    value = value.replace("\r\n", "\n")
+    if value.isascii():
+        return value
+    # JSON may hold lone surrogates, which are not characters and have no UTF-8 form
+    paired = value.encode("utf-16-le", "surrogatepass")
+    return paired.decode("utf-16-le", "replace")

@@ -1,0 +1,1 @@
+"""What Lightning lacks: early stopping by share, health report, exact checkpoints."""

@@ -1,0 +1,271 @@
+"""Saving a run: what is kept, when, and in which order.
+
+A checkpoint is taken after a validation when one follows the step, otherwise at the end
+of the step, never inside gradient accumulation: then a resumed run repeats nothing and
+skips nothing.
+"""
+
+import contextlib
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from lmzoo import __version__, runs
+from lmzoo.registry import models
+
+
+class VerifiedCheckpointIO(CheckpointIO):
+    """Lightning's door to lmzoo's format: atomic writes, verified reads."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` durably, or leave what was there untouched."""
+        del storage_options
+        runs.write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read and verify; always with ``weights_only=True``."""
+        del map_location, weights_only
+        return runs.read_checkpoint(path)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete one checkpoint file."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoints(Checkpoint):
+    """Keeps the best and the last checkpoint of a run, and a history if asked.
+
+    Args:
+        every_n_steps: also keep a checkpoint every so many optimizer steps, for later
+            study; 0 keeps none.
+        monitor: the metric whose true minimum is the best.
+
+    Raises:
+        ValueError: a negative ``every_n_steps``.
+    """
+
+    def __init__(self, every_n_steps: int = 0, monitor: str = "val/nll") -> None:
+        super().__init__()
+        if every_n_steps < 0:
+            raise ValueError(f"every_n_steps must be 0 or more, given {every_n_steps}")
+        self.every_n_steps, self.monitor = every_n_steps, monitor
+        self.folder: Path | None = None  # the run folder; None keeps nothing
+        self.stored: dict[str, Any] = {}  # configuration that travels along
+        self.best: dict[str, Any] | None = None  # {"file", "step", "metrics"}
+        self.last: dict[str, Any] | None = None
+        self.history: list[dict[str, Any]] = []  # every validation: step and metrics
+        self.seconds = 0.0  # spent training, restarts included
+        self._since: float | None = None
+        self._excluded = 0.0
+
+    # ---- when -------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock; evaluation is not counted."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note how far the data was read, and keep a checkpoint of the history."""
+        data = getattr(trainer, "datamodule", None)
+        if data is not None and hasattr(batch, "position"):
+            data.position = batch.position + data.batch_size
+        loop = trainer.fit_loop.epoch_loop
+        if (
+            self.every_n_steps
+            and not loop._should_accumulate()
+            and trainer.global_step % self.every_n_steps == 0
+            and not validation_follows(trainer)
+        ):
+            self._save(trainer, {})
+
+    def on_validation_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Stop the clock."""
+        self._stop_clock()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, after every other callback has seen this validation."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        metrics = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        self.history.append({"step": trainer.global_step, **metrics})
+        self._save(trainer, metrics)
+        self._since = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The last step is always kept."""
+        self._stop_clock()
+        if self.last is None or self.last["step"] != trainer.global_step:
+            self._save(trainer, {})
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Stop the clock; what was saved stays as it is."""
+        self._stop_clock()
+
+    # ---- what -------------------------------------------------------------------
+
+    def _save(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+        if self.folder is None:
+            return
+        record = {
+            "file": runs.checkpoint_name(trainer.global_step),
+            "step": trainer.global_step,
+            "metrics": metrics,
+        }
+        name = self.monitor.removeprefix("val/")
+        value = metrics.get(name, float("nan"))
+        best = self.best["metrics"][name] if self.best else float("inf")
+        dropped = [self.last, self.best]
+        if value < best:  # false for NaN
+            self.best = record
+        self.last = record
+        trainer.save_checkpoint(self.folder / "checkpoints" / record["file"])
+        if trainer.is_global_zero:
+            self.write_index()
+            self._delete([d for d in dropped if d])
+        trainer.strategy.barrier()
+
+    def write_index(self, **more: Any) -> None:
+        """Bring the manifest up to date; it is an index, the files are the truth."""
+        if self.folder is None:
+            return
+        manifest = runs.read_manifest(self.folder)
+        manifest.update(
+            best=self.best and self.best["file"],
+            last=self.last and self.last["file"],
+            seconds=self.seconds,
+            **more,
+        )
+        digests = manifest.setdefault("checkpoints", {})
+        for file in runs.newest_first(self.folder):
+            if file.name not in digests:
+                trailer = file.read_bytes()[-64:]
+                digests[file.name] = {"sha256": trailer.decode("ascii", "replace")}
+        runs.write_json(self.folder / "manifest.json", manifest)
+
+    def _delete(self, records: list[dict[str, Any]]) -> None:
+        kept = {record["file"] for record in (self.best, self.last) if record}
+        for record in records:
+            step = record["step"]
+            historic = self.every_n_steps and step % self.every_n_steps == 0
+            if record["file"] in kept or historic or self.folder is None:
+                continue
+            with contextlib.suppress(OSError):
+                (self.folder / "checkpoints" / record["file"]).unlink()
+
+    def _stop_clock(self) -> None:
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+            self._since = None
+
+    # ---- what travels in the file -------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best, last, the curve and the time spent, all JSON-plain."""
+        return {
+            "best": self.best,
+            "last": self.last,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them back."""
+        self.best, self.last = state_dict["best"], state_dict["last"]
+        self.history = list(state_dict["history"])
+        self.seconds = float(state_dict["seconds"])
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what makes the file enough for every later command."""
+        data = getattr(trainer, "datamodule", None)
+        tokenizer = getattr(data, "tokenizer", None)
+        checkpoint["lmzoo"] = {
+            "format": runs.FORMAT,
+            "model": models.name_of(type(pl_module)),
+            "arguments": getattr(pl_module, "arguments", {}),
+            "tokenizer": tokenizer.state() if tokenizer else None,
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
+            **self.stored,
+        }
+        carried = getattr(pl_module, "_carried", None)
+        if getattr(pl_module, "carry_state", False) and carried is not None:
+            checkpoint["lmzoo"]["carried"] = gather_rows(trainer, carried)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hand a carried state back to the rows of this process."""
+        carried = checkpoint["lmzoo"].get("carried")
+        if carried is not None:
+            pl_module._carried = own_rows(trainer, carried)
+
+
+def validation_follows(trainer: Trainer) -> bool:
+    """Whether the batch that has just been trained on is followed by a validation."""
+    every = trainer.val_check_batch
+    if not trainer.enable_validation or not isinstance(every, int):
+        return False
+    return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every == 0
+
+
+def gather_rows(trainer: Trainer, state: Any) -> Any:
+    """A carried state with the rows of all processes, as nested tuples."""
+    if isinstance(state, Tensor):
+        if trainer.world_size == 1:
+            return state.detach().cpu()
+        parts = trainer.strategy.all_gather(state.detach())
+        return parts.flatten(0, 1).cpu()  # (ranks, B, ...) -> (ranks * B, ...)
+    if isinstance(state, tuple | list):
+        return tuple(gather_rows(trainer, part) for part in state)
+    return state
+
+
+def own_rows(trainer: Trainer, state: Any) -> Any:
+    """This process's share of ``gather_rows``."""
+    if isinstance(state, Tensor):
+        rows = state.shape[0] // trainer.world_size
+        start = trainer.global_rank * rows
+        return state[start : start + rows].to(trainer.strategy.root_device)
+    if isinstance(state, tuple | list):
+        return tuple(own_rows(trainer, part) for part in state)
+    return state
+
+
+def versions() -> dict[str, str]:
+    """Of everything that decides a result."""
+    return {
+        "lmzoo": __version__,
+        "torch": str(torch.__version__),
+        "lightning": lightning.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }

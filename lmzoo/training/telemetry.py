@@ -1,0 +1,213 @@
+"""What a run writes down while it trains: metrics.csv, TensorBoard, text samples."""
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from lmzoo.generation import generate
+from lmzoo.runs import write_atomically
+
+COLUMNS = [
+    "step",
+    "train/nll",
+    "val/nll",
+    "val/perplexity",
+    "val/bits_per_char",
+    "val/bits_per_byte",
+    "val/accuracy",
+    "val/accuracy_top5",
+    "lr",
+    "grad_norm",
+    "tokens_per_second",
+]
+
+
+class MetricsFile(Logger):
+    """``metrics.csv``: one row a logged step, appended as it happens.
+
+    Args:
+        path: the file; rows beyond ``resumed_step`` are cut when a run continues.
+        resumed_step: the step that the run continues from.
+    """
+
+    def __init__(self, path: Path, resumed_step: int = 0) -> None:
+        super().__init__()
+        self.path, self._columns = path, list(COLUMNS)
+        rows = [r for r in self._read() if int(r["step"]) <= resumed_step]
+        self._rewrite(rows)
+
+    @property
+    def name(self) -> str:
+        """Fixed; the folder names the run."""
+        return "lmzoo"
+
+    @property
+    def version(self) -> str:
+        """Fixed; the folder names the run."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """They stand in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Append one row; a name seen for the first time becomes a column."""
+        named = {k: v for k, v in metrics.items() if k != "epoch"}
+        if not named:
+            return
+        if new := [name for name in named if name not in self._columns]:
+            self._columns += new
+            self._rewrite(self._read())
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writerow({"step": step, **{k: float(v) for k, v in named.items()}})
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        known = [row for row in rows if (row.get("step") or "").isdigit()]
+        self._columns += [c for c in (known[0] if known else {}) if c not in COLUMNS]
+        self._columns = list(dict.fromkeys(self._columns))
+        return known
+
+    @rank_zero_only
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, text.getvalue().encode())
+
+
+class Telemetry(Callback):
+    """Training loss, learning rate, gradient norm and tokens/s, every N steps.
+
+    Sums stay on the device between two rows, so a step costs one addition.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}
+        self.tokens, self.seconds = 0, 0.0  # of this process, evaluation excluded
+        self._loss: torch.Tensor | None = None
+        self._batches = 0
+        self._row_tokens, self._row_seconds = 0, 0.0
+        self._since = 0.0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock of one batch."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add the batch; write a row when one is due."""
+        if isinstance(outputs, dict) and "loss" in outputs:
+            loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+            self._loss = loss if self._loss is None else self._loss + loss
+            self._batches += 1
+        self._row_tokens += batch.tokens.numel() * trainer.world_size
+        self._row_seconds += time.perf_counter() - self._since
+        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0
+        if due and not trainer.fit_loop.epoch_loop._should_accumulate():
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is left."""
+        if self._batches:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        row: dict[str, float] = {}
+        if self._loss is not None:
+            row["train/nll"] = float(self._loss) / self._batches
+        row["tokens_per_second"] = self._row_tokens / max(self._row_seconds, 1e-9)
+        if trainer.optimizers:
+            row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        norm = getattr(pl_module, "grad_norm", None)
+        if norm is not None:
+            row["grad_norm"] = float(norm)
+        self.latest = row
+        self.tokens += self._row_tokens
+        self.seconds += self._row_seconds
+        self._loss, self._batches = None, 0
+        self._row_tokens, self._row_seconds = 0, 0.0
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+
+
+class Samples(Callback):
+    """After every validation, a text from a fixed prompt and a fixed seed.
+
+    Args:
+        prompt: text to continue; empty starts from the beginning of the validation part.
+        length: tokens to sample; 0 switches samples off.
+        temperature: of the softmax.
+        top_k: sample among the k likeliest tokens; 0 among all.
+        seed: of the private generator.
+
+    Raises:
+        ValueError: a negative length.
+    """
+
+    def __init__(
+        self,
+        prompt: str = "",
+        length: int = 200,
+        temperature: float = 0.8,
+        top_k: int = 0,
+        seed: int = 42,
+    ) -> None:
+        if length < 0:
+            raise ValueError(f"length must be 0 (off) or more, given {length}")
+        self.prompt, self.length = prompt, length
+        self.temperature, self.top_k, self.seed = temperature, top_k, seed
+        self.folder: Path | None = None
+        self.latest = ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sample on the first process, print nothing, write the text down."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.length:
+            return
+        if not trainer.is_global_zero:
+            return
+        self.latest = self.sample(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        step = trainer.global_step
+        if self.folder is not None:
+            file = self.folder / "samples" / f"step-{step:09d}.txt"
+            write_atomically(file, self.latest.encode())
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("sample", f"```\n{self.latest}\n```", step)
+
+    def sample(self, model: Any, data: Any) -> str:
+        """The prompt and its continuation, as text."""
+        tokenizer = data.tokenizer
+        ids = tokenizer.encode(self.prompt) if self.prompt else data.val_tokens[:1]
+        if len(ids) == 0:
+            ids = data.train_tokens[:1]
+        prompt = torch.tensor([[int(i) for i in ids]], device=model.device)
+        stream = generate(
+            model,
+            prompt,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            seed=self.seed,
+        )
+        new = [int(token) for _, token in zip(range(self.length), stream, strict=False)]
+        return tokenizer.decode([*(int(i) for i in ids), *new])
