@@ -29,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 2
+    except SystemExit as ended:  # a parser that has printed help or a configuration
+        return ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -74,6 +74,10 @@ def _take(request: Request, key: str, value: str | None) -> None:
         request.configs.append({"model": _section(_needs(key, value), models)})
     elif key in ("data", "data.class_path"):
         request.configs.append({"data": _section(_needs(key, value), data_modules)})
+    elif key in ("model.help", "data.help"):
+        registry = models if key == "model.help" else data_modules
+        path = _section(_needs(key, value), registry)["class_path"]
+        request.options.append(f"--{key}={path}")
     elif key == "model.preset":
         request.preset = _needs(key, value)
     elif key == "ckpt_path":

@@ -109,6 +109,8 @@ def measured(cli: Any, split: str) -> None:
 
 def count(model: Any) -> int:
     """Parameters, shared ones once; entries of its tables for a counting model."""
+    if model.counting:
+        return sum(b.numel() for b in model.buffers())
     return sum(p.numel() for p in model.parameters())
 
 
@@ -240,7 +242,8 @@ def show(summary: dict[str, Any]) -> None:
         label = "best, state carried" if "carried" in other["context"] else "best, fresh"
         table.add_row(label, *_cells(other["metrics"]))
     if summary["test"]:
-        table.add_row("best test", *_cells(summary["test"]), end_section=True)
+        label = "best test" if summary["best"] else "last test"
+        table.add_row(label, *_cells(summary["test"]), end_section=True)
     for name, row in summary["floors"].items():
         table.add_row(Text(f"floor: {name}", style="dim"), *_cells(row))
     console.print(table)

@@ -319,6 +319,7 @@ class LanguageModel(LightningModule):
     def _end_pass(self, split: str) -> None:
         self._carried = self._training_state
         results = self.metrics.compute()
+        self.log("step", float(self.global_step))  # Lightning's own is one behind
         for name, value in results.items():
             self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64))
 

@@ -174,10 +174,10 @@ def resolve_corpus(
         path = [str(found)]
     else:
         path = [path] if isinstance(path, str) else list(path)
+        if not path:
+            raise UsageError(f"{option}: the list is empty; name a file or folder")
         name, source = _name_of(path), f"{option} {' '.join(path)}"
     files = [file for given in path for file in _files(given, option)]
-    if not files:
-        raise UsageError(f"{option}: no file was given; name a file, folder or glob")
 
     def read(notes: Notes) -> Iterator[Iterable[str]]:
         return (
@@ -204,9 +204,9 @@ def _name_of(paths: Sequence[str]) -> str:
 
 def _files(given: str, option: str) -> list[Path]:
     path = Path(given).expanduser()
-    if path.is_dir():
+    if given and os.path.isdir(path):
         return _folder(path, option)
-    if path.exists():
+    if given and os.path.exists(path):
         return [path]
     if glob.has_magic(given):
         matches = glob.glob(str(path), recursive=True)

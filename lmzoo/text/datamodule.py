@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lmzoo.errors import UsageError
 from lmzoo.text.loader import PROTOCOLS, EvalLoader, WindowLoader, too_short
-from lmzoo.text.preparation import SPLITS, Prepared, Settings, prepare
+from lmzoo.text.preparation import SPLITS, Prepared, prepare
+from lmzoo.text.settings import Settings, at_least, one_of
 from lmzoo.text.tokenizers import Tokenizer
 
 Order = Literal["random", "epoch", "stream"]
@@ -34,7 +35,7 @@ class TextDataModule(LightningDataModule):
         min_frequency: rarer words are unknown (word).
         split_digits: each digit is a token of its own (bpe).
         vocabulary: learn it from the training split, or from all text.
-        unknown: read symbols outside the vocabulary as <unk>, skip them, or refuse them.
+        unknown: symbols outside the vocabulary are read as <unk>, skipped, or refused.
         keep_linebreaks: false joins lines with a space.
         val_fraction: share of the text, after the training part, for validation.
         test_fraction: share of the text, at its end, for the final test.
@@ -83,6 +84,12 @@ class TextDataModule(LightningDataModule):
         tokenizer_state: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        at_least(1, context_length=context_length, batch_size=batch_size)
+        at_least(1, eval_batch_size=eval_batch_size, streams=streams)
+        at_least(0, seed=seed)
+        if seed >= 1 << 32:
+            raise UsageError(f"--data.seed {seed}: give a number below 2**32")
+        one_of(get_args(Order), order=order)
         self.settings = Settings(
             corpus=corpus,
             path=path,
@@ -112,7 +119,6 @@ class TextDataModule(LightningDataModule):
         self._position = 0
         self._train_loader: WindowLoader | None = None
         self._prepared: Prepared | None = None
-        self._check_options()
 
     # what the text is
 
@@ -125,14 +131,17 @@ class TextDataModule(LightningDataModule):
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """Given, or learned from the training split."""
         return self.prepared.tokenizer
 
     @property
     def vocab_size(self) -> int:
+        """V, the number of token ids."""
         return self.tokenizer.vocab_size
 
     @property
     def corpus_name(self) -> str:
+        """The main text's name, safe as a folder's."""
         return self.prepared.parts[0].corpus.name
 
     @property
@@ -141,21 +150,24 @@ class TextDataModule(LightningDataModule):
         notes = list(self.prepared.notes)
         if self._train_loader and (unused := self._train_loader.unused):
             notes.append(
-                f"train: {unused:,} tokens do not divide into {self.batch_size} streams; "
-                "they are left out at the end of one epoch, at the start of the next"
+                f"train: {unused:,} tokens do not divide into {self.batch_size} "
+                "streams: one epoch leaves them out at its end, the next at its start"
             )
         return notes
 
     @property
     def train_tokens(self) -> np.ndarray:
+        """Ids of the training split, a memory map (n,)."""
         return self.prepared.tokens("train")
 
     @property
     def val_tokens(self) -> np.ndarray:
+        """Ids of the validation split, a memory map (n,)."""
         return self.prepared.tokens("val")
 
     @property
     def test_tokens(self) -> np.ndarray:
+        """Ids of the test split, a memory map (n,)."""
         return self.prepared.tokens("test")
 
     def text(self, split: str) -> str:
@@ -178,7 +190,8 @@ class TextDataModule(LightningDataModule):
                 "oov_share": stats.oov / max(1, stats.tokens + skipped),
             }
         separate = {
-            f"{part.sizes[0][0]}_sha256": part.scan.sha256 for part in prepared.parts[1:]
+            f"{part.sizes[0][0]}_sha256": part.scan.sha256
+            for part in prepared.parts[1:]
         }
         return {
             "name": self.corpus_name,
@@ -208,9 +221,11 @@ class TextDataModule(LightningDataModule):
             self._train_loader.position = samples
 
     def state_dict(self) -> dict[str, int]:
+        """All that resuming needs: the position."""
         return {"position": self.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a stored position."""
         self.position = int(state_dict["position"])
 
     # loaders
@@ -284,45 +299,8 @@ class TextDataModule(LightningDataModule):
         # another process maps the tokens itself; a pickled map would be a copy
         return self.__dict__ | {"_prepared": None, "_train_loader": None}
 
-    def _check_options(self) -> None:
-        settings = self.settings
-        _at_least(1, context_length=self.context_length, batch_size=self.batch_size)
-        _at_least(1, eval_batch_size=self.eval_batch_size, streams=self.streams)
-        _at_least(1, min_frequency=settings.min_frequency)
-        _at_least(0, seed=self.seed)
-        _at_least(1, tokenizer_size=settings.tokenizer_size)
-        _at_least(2, max_train_tokens=settings.max_train_tokens)
-        _at_least(2, max_val_tokens=settings.max_val_tokens)
-        _one_of(get_args(Order), order=self.order)
-        _one_of(("train", "all"), vocabulary=settings.vocabulary)
-        _one_of(("unk", "skip", "error"), unknown=settings.unknown)
-        if self.seed >= 1 << 32:
-            raise UsageError(f"--data.seed {self.seed}: give a number below 2**32")
-        for name in ("val_fraction", "test_fraction"):
-            value = getattr(settings, name)
-            if not 0 <= value < 1:
-                raise UsageError(f"--data.{name} {value}: give a number in [0, 1)")
-        both = settings.val_fraction + settings.test_fraction
-        if both >= 1:
-            raise UsageError(
-                f"--data.val_fraction and --data.test_fraction add up to {both:g}, which "
-                "leaves nothing to train on; lower them"
-            )
-
 
 def _known_split(split: str) -> str:
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {SPLITS}, given {split!r}")
     return split
-
-
-def _at_least(least: int, **options: int | None) -> None:
-    for name, value in options.items():
-        if value is not None and value < least:
-            raise UsageError(f"--data.{name} {value}: give {least} or more")
-
-
-def _one_of(choices: tuple[str, ...], **options: str) -> None:
-    for name, value in options.items():
-        if value not in choices:
-            raise UsageError(f"--data.{name} {value}: choose {', '.join(choices)}")

@@ -49,7 +49,7 @@ class WindowLoader:
             ``stream``: B contiguous rows read in order, for carried state.
         seed: decides the places and orders.
         position: samples already used; the next iteration starts there.
-        rank: which rows of the global batch are given: those from rank * B / world_size.
+        rank: gives the rows of the global batch from rank * B / world_size on.
         world_size: number of ranks.
 
     Raises:
@@ -98,7 +98,7 @@ class WindowLoader:
         """Samples after which every target was used once (random: as many)."""
         if self.order == "stream":
             return self.batch_size * self._chunks
-        return -(-self._targets // self.context_length)
+        return _divided(self._targets, self.context_length)
 
     @property
     def unused(self) -> int:
@@ -107,7 +107,7 @@ class WindowLoader:
 
     @property
     def _chunks(self) -> int:
-        return -(-(self._targets // self.batch_size) // self.context_length)
+        return _divided(self._targets // self.batch_size, self.context_length)
 
     def __iter__(self) -> Iterator[Batch]:
         position = self.position
@@ -213,16 +213,18 @@ class EvalLoader:
 
     def __len__(self) -> int:
         if self.streams:
-            return -(-(-(-self._targets // self.streams)) // self.context_length)
-        windows = -(-self._targets // self.context_length)
-        return -(-windows // self.batch_size)
+            longest = _divided(self._targets, self.streams)
+            return _divided(longest, self.context_length)
+        windows = _divided(self._targets, self.context_length)
+        return _divided(windows, self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for number in range(len(self)):
             yield self._carried(number) if self.streams else self._windows(number)
 
     def _windows(self, number: int) -> Batch:
-        size, total = self.context_length, -(-self._targets // self.context_length)
+        size = self.context_length
+        total = _divided(self._targets, size)
         first = number * self.batch_size
         windows = self._share(first, min(first + self.batch_size, total))
         begins = np.minimum(windows * size, self._targets)
@@ -242,7 +244,7 @@ class EvalLoader:
 
     def _share(self, begin: int, end: int) -> np.ndarray:
         """This rank's items of [begin, end); -1 fills up to equal shares."""
-        share = -(-(end - begin) // self._world_size)
+        share = _divided(end - begin, self._world_size)
         items = begin + self._rank * share + np.arange(share)
         return np.where(items < end, items, -1)
 
@@ -255,7 +257,6 @@ class EvalLoader:
         first: bool,
     ) -> Batch:
         counted = (inputs >= begins[:, None]) & (inputs < ends[:, None])
-        inputs = np.minimum(inputs, self._targets - 1)
         tokens, targets = _gather(self.tokens, inputs, counted)
         return Batch(tokens, targets, position, first)
 
@@ -271,7 +272,11 @@ def too_short(what: str, given: int, needed: int) -> str:
 def _gather(
     ids: np.ndarray, inputs: np.ndarray, counted: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """Tokens at ``inputs`` and the ones after them, each (B, T) int64."""
+    """Tokens at ``inputs`` and the ones after them, each (B, T) int64.
+
+    Past the end, where nothing is counted, the last input is repeated.
+    """
+    inputs = np.minimum(inputs, len(ids) - 2)
     tokens = ids[inputs].astype(np.int64)
     targets = ids[inputs + 1].astype(np.int64)
     if not counted.all():
@@ -288,6 +293,11 @@ def _hashed(seed: int, samples: np.ndarray) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def _divided(number: int, by: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // by)
 
 
 def _check(holds: bool, message: str) -> None:

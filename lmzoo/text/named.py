@@ -77,8 +77,8 @@ def _unknown(name: str) -> str:
     if Path(name).exists():
         hint = f" (for the file or folder of that name use --data.path {name})"
     return (
-        f"--data.corpus {name}: no such corpus{hint}; there are {', '.join(names)}, and "
-        "the environment variable LMZOO_CORPORA can name a folder of more"
+        f"--data.corpus {name}: no such corpus{hint}; there are {', '.join(names)}, "
+        "and the environment variable LMZOO_CORPORA can name a folder of more"
     )
 
 
@@ -159,7 +159,9 @@ def _utf8_or_nothing(path: Path, root: Path, notes: Notes) -> Iterator[str]:
     try:
         pieces = list(read_text(path, Notes()))  # source files are small
     except UsageError:
-        notes.add("source files that are not UTF-8 left out", str(path.relative_to(root)))
+        notes.add(
+            "source files that are not UTF-8 left out", str(path.relative_to(root))
+        )
         return
     yield from pieces
 

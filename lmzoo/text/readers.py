@@ -115,7 +115,7 @@ def require_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; check --data.path") from None
+        raise UsageError(f"{path}: no such file; check the path") from None
     if stat.S_ISDIR(mode):
         raise UsageError(f"{path}: is a folder, a file was expected")
     if not stat.S_ISREG(mode):

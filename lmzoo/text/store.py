@@ -110,7 +110,7 @@ def write_store(
     digest = hashlib.sha256()
     with replacing(path) as file:
         for name, ids in chunks:
-            data = memoryview(np.ascontiguousarray(ids, dtype)).cast("B")
+            data = np.ascontiguousarray(ids, dtype).data.cast("B")
             digest.update(data)
             file.write(data)
             counts[name] = counts.get(name, 0) + len(ids)

@@ -42,7 +42,7 @@ def _parallel() -> Iterator[None]:
 
 
 class _Library(Tokenizer):
-    """A ``tokenizers.Tokenizer``, perhaps with one more id for the end of a document."""
+    """A ``tokenizers.Tokenizer``, and perhaps an id for the end of a document."""
 
     whole_words = True
 
@@ -74,17 +74,20 @@ class _Library(Tokenizer):
         return next((vocabulary[end] for end in _ENDS if end in vocabulary), None)
 
     def encode(self, text: str) -> np.ndarray:
+        """See ``Tokenizer.encode``."""
         clean = utf8(text).decode()
         ids = self._library.encode(clean, add_special_tokens=False).ids
         return np.array(ids, np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """See ``Tokenizer.encode_batch``."""
         clean = [utf8(text).decode() for text in texts]
         with _parallel():
             done = self._library.encode_batch_fast(clean, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in done]
 
     def state(self) -> dict[str, Any]:
+        """See ``Tokenizer.state``."""
         return {
             "kind": self.kind,
             "version": 1,
@@ -93,6 +96,7 @@ class _Library(Tokenizer):
         }
 
     def symbols(self) -> list[str]:
+        """See ``Tokenizer.symbols``."""
         return [*self._strings] + [END] * self._added_end
 
 
@@ -160,8 +164,11 @@ class BPETokenizer(_Library):
         return trained
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """See ``Tokenizer.decode``."""
         table = self._bytes
-        return b"".join([table[i] for i in self._checked(ids)]).decode("utf-8", "replace")
+        return b"".join([table[i] for i in self._checked(ids)]).decode(
+            "utf-8", "replace"
+        )
 
 
 class HFTokenizer(_Library):
@@ -176,9 +183,7 @@ class HFTokenizer(_Library):
         special = {
             token["content"] for token in spec["added_tokens"] if token["special"]
         }
-        plain = [
-            "" if string in special else string for string in self._strings
-        ]
+        plain = ["" if string in special else string for string in self._strings]
         plain += [""] * self._added_end
         if _mentions(spec, "ByteLevel"):
             lengths = byte_lengths([_to_bytes(string) for string in plain])
@@ -200,6 +205,7 @@ class HFTokenizer(_Library):
         return cls(parse_library(text), end_of_document)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """See ``Tokenizer.decode``."""
         array = self._checked(ids)
         if self.eod_id is not None:
             array = array[array != self.eod_id]

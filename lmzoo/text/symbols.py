@@ -19,6 +19,7 @@ from lmzoo.text.protocol import (
 )
 
 CODE_POINTS = 0x110000
+_BLOCK = 1 << 16  # characters looked up at a time: what stays in a core's cache
 WORDS = re.compile(r" ?\w+| ?[^\w\s]|\s")  # covers every character: reversible
 
 
@@ -36,6 +37,7 @@ class _Listed(Tokenizer):
         self.token_bytes = np.concatenate([sizes, special])
 
     def state(self) -> dict[str, Any]:
+        """See ``Tokenizer.state``."""
         return {
             "kind": self.kind,
             "version": 1,
@@ -44,6 +46,7 @@ class _Listed(Tokenizer):
         }
 
     def symbols(self) -> list[str]:
+        """See ``Tokenizer.symbols``."""
         return [*self.known, UNKNOWN] + [END] * (self.eod_id is not None)
 
 
@@ -65,21 +68,29 @@ class CharTokenizer(_Listed):
         """The characters that occur in ``texts``."""
         seen = np.zeros(CODE_POINTS, bool)
         for text in texts:
-            seen[_code_points(text)] = True
+            for begin in range(0, len(text), _BLOCK):
+                seen[_code_points(text[begin : begin + _BLOCK])] = True
         return cls(map(chr, np.flatnonzero(seen)), end_of_document)
 
     def encode(self, text: str) -> np.ndarray:
-        codes = _code_points(text)
-        table = self._ascii if codes.dtype == np.uint8 else self._id_of
-        return table.take(codes)
+        """See ``Tokenizer.encode``."""
+        ids = np.empty(len(text), np.int32)
+        for begin in range(0, len(text), _BLOCK):
+            codes = _code_points(text[begin : begin + _BLOCK])
+            table = self._ascii if codes.dtype == np.uint8 else self._id_of
+            # no code lies outside its table; "clip" spares take() a buffer
+            table.take(codes, out=ids[begin : begin + _BLOCK], mode="clip")
+        return ids
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """See ``Tokenizer.decode``."""
         array = self._checked(ids)
         if self.eod_id is not None:
             array = array[array != self.eod_id]
         return self._code_of[array].tobytes().decode("utf-32-le", "surrogatepass")
 
     def first_unknown(self, text: str) -> str | None:
+        """See ``Tokenizer.first_unknown``."""
         known = set(self.known)
         return next((character for character in text if character not in known), None)
 
@@ -140,14 +151,19 @@ class WordTokenizer(_Listed):
         return cls(kept, end_of_document)
 
     def encode(self, text: str) -> np.ndarray:
+        """See ``Tokenizer.encode``."""
         found, unknown = self._id_of.get, self.unk_id
         words = WORDS.findall(text)
-        return np.fromiter((found(word, unknown) for word in words), np.int32, len(words))
+        return np.fromiter(
+            (found(word, unknown) for word in words), np.int32, len(words)
+        )
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """See ``Tokenizer.decode``."""
         return "".join([self._text_of[i] for i in self._checked(ids)])
 
     def first_unknown(self, text: str) -> str | None:
+        """See ``Tokenizer.first_unknown``."""
         words = WORDS.findall(text)
         return next((word for word in words if word not in self._id_of), None)
 
@@ -165,17 +181,21 @@ class ByteTokenizer(Tokenizer):
         self.token_chars, self.token_bytes = byte_lengths(every)
 
     def encode(self, text: str) -> np.ndarray:
+        """See ``Tokenizer.encode``."""
         return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """See ``Tokenizer.decode``."""
         array = self._checked(ids)
         return array[array < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
 
     def state(self) -> dict[str, Any]:
+        """See ``Tokenizer.state``."""
         ends = self.eod_id is not None
         return {"kind": self.kind, "version": 1, "end_of_document": ends}
 
     def symbols(self) -> list[str]:
+        """See ``Tokenizer.symbols``."""
         return [f"<0x{byte:02X}>" for byte in range(256)] + [END] * (
             self.eod_id is not None
         )

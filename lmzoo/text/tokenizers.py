@@ -115,7 +115,7 @@ def _encode_group(tokenizer: Tokenizer, group: list[Piece]) -> np.ndarray:
     encoded = iter(tokenizer.encode_batch(texts))
     end = np.array([tokenizer.eod_id or 0], np.int32)
     parts = [next(encoded) if isinstance(piece, str) else end for piece in group]
-    return np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def whole_words(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -164,7 +164,9 @@ def read_tokenizer_file(path: str, documents: bool = False) -> HFTokenizer:
     file = Path(path)
     require_regular(file)
     if file.stat().st_size > _MAX_STATE:
-        raise UsageError(f"{path}: larger than {_MAX_STATE >> 20} MB; no tokenizer.json")
+        raise UsageError(
+            f"{path}: larger than {_MAX_STATE >> 20} MB; no tokenizer.json"
+        )
     try:
         text = file.read_text(encoding="utf-8")
         return HFTokenizer.from_json(text, documents)
@@ -199,7 +201,7 @@ def from_state(state: dict[str, Any]) -> Tokenizer:
 
 def _malformed(why: str) -> UsageError:
     return UsageError(
-        f"tokenizer state: {why}; take the tokenizer.json or checkpoint as lmzoo wrote it"
+        f"tokenizer state: {why}; use the checkpoint or file as lmzoo wrote it"
     )
 
 

@@ -97,9 +97,7 @@ class Checkpoints(Checkpoint):
         ):
             self._save(trainer, {})
 
-    def on_validation_start(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         self._stop_clock()
 

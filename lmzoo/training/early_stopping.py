@@ -128,7 +128,7 @@ class EarlyStopping(Callback):
         """Check once per step; every process takes the same decision."""
         del pl_module
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if not self.enabled or not fitting or trainer.fast_dev_run:
+        if not self.enabled or not fitting or getattr(trainer, "fast_dev_run", False):
             return
         if trainer.global_step == self._checked_step:
             return

@@ -67,9 +67,7 @@ class WarmupCosine(LRScheduler):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the position back and set the rates that belong to it."""
         super().load_state_dict(state_dict)
-        for group, rate in zip(
-            self.optimizer.param_groups, self.get_lr(), strict=True
-        ):
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 

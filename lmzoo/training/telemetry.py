@@ -100,13 +100,17 @@ class Telemetry(Callback):
         self._loss: torch.Tensor | None = None
         self._batches = 0
         self._row_tokens, self._row_seconds = 0, 0.0
-        self._since = 0.0
+        self._since: float | None = None  # end of the batch before, or None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock of one batch."""
-        self._since = time.perf_counter()
+        """Start the clock, at the beginning and after an evaluation."""
+        self._since = self._since or time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._since = None
 
     def on_train_batch_end(
         self,
@@ -122,7 +126,9 @@ class Telemetry(Callback):
             self._loss = loss if self._loss is None else self._loss + loss
             self._batches += 1
         self._row_tokens += batch.tokens.numel() * trainer.world_size
-        self._row_seconds += time.perf_counter() - self._since
+        now = time.perf_counter()
+        self._row_seconds += now - (self._since or now)
+        self._since = now
         due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0
         if due and not trainer.fit_loop.epoch_loop._should_accumulate():
             self._write(trainer, pl_module)
@@ -135,7 +141,8 @@ class Telemetry(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row: dict[str, float] = {}
         if self._loss is not None:
-            row["train/nll"] = float(self._loss) / self._batches
+            mean = trainer.strategy.reduce(self._loss, reduce_op="mean")
+            row["train/nll"] = float(mean) / self._batches
         row["tokens_per_second"] = self._row_tokens / max(self._row_seconds, 1e-9)
         if trainer.optimizers:
             row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from training.tiny import Successors, Tiny, trainer
 
 from lmzoo.errors import UsageError
 from lmzoo.training.early_stopping import EarlyStopping
+from tests.training.tiny import Successors, Tiny, trainer
 
 
 def run(callback: EarlyStopping, values: list[float], first: int = 1) -> int | None:

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
 class Tiny(LanguageModel):
     """Embedding and head."""
 
-    def __init__(self, vocab_size: int = 5, context_length: int = 4) -> None:
+    def __init__(self, vocab_size: int, context_length: int = 4) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, 6)
         self.head = nn.Linear(6, vocab_size)

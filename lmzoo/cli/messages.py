@@ -1,0 +1,64 @@
+"""What a parser says of a mistake, cut down to the line a person needs."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def shorten(message: str, options: Iterable[str] = ()) -> str:
+    """One line out of jsonargparse's or Lightning's many.
+
+    Args:
+        message: as the library wrote it.
+        options: known options, for a suggestion when one was mistyped.
+    """
+    message = re.sub(r"\s+", " ", message).strip()
+    if unknown := re.search(r"[Uu]nrecognized arguments: --([\w.]+)", message):
+        return _unknown_option(unknown[1], options)
+    where = re.match(r"(?:Parser key |Problem with given )?[\"']?([\w.]+)[\"']?: ", message)
+    prefix = f"--{where[1]}: " if where else ""
+    if "Errors: - " in message:  # one part for each allowed type; the first is meant
+        first = message.split("Errors: - ", 1)[1]
+        message = re.split(r" - Expected a <class 'NoneType'>", first)[0]
+        inner = re.match(r"(?:Parser key [\"']?|--)(\w+)[\"']?: ?", message)
+        if inner and where:
+            message = f"--{where[1]}.{inner[1]}: {message[inner.end():]}"
+        elif not message.startswith("--"):
+            message = prefix + message
+    elif where:
+        message = prefix + message[where.end() :]
+    return _polished(message)
+
+
+def _polished(message: str) -> str:
+    message = re.sub(r"<class '([\w.]+)'>", r"\1", message)
+    message = re.sub(
+        r"Parser key [\"']?([\w.]+)[\"']?: ?", lambda m: f"--{m[1]}: ", message
+    )
+    message = re.sub(r"--(\w+): --(\w+): ", r"--\1.\2: ", message)
+    message = re.sub(r"Option '(\w+)' is not accepted", r"has no option '\1'", message)
+    message = re.sub(
+        r"Expected an? float - Expected .* Given value: (\S+)$",
+        r"expected float, given \1",
+        message,
+    )
+    message = re.sub(r"Expected an? (\w+)\. Got value: ", r"expected \1, given ", message)
+    if "typing.Literal[" in message:
+        head = message.split("Expected a", 1)[0]
+        choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))
+        message = f"{head}expected one of {choices}"
+    if dotted := re.search(r"Expected a dot import path string: (\S+)", message):
+        head = message.split(":", 1)[0]
+        if head in ("--optimizer", "--lr_scheduler"):
+            message = (
+                f"{head} {dotted[1]}: no such class; give its name or its path, for "
+                f"example torch.optim.AdamW"
+            )
+    return message.replace(".init_args.", ".")
+
+
+def _unknown_option(key: str, options: Iterable[str]) -> str:
+    known = {option.lstrip("-") for option in options}
+    near = difflib.get_close_matches(key, sorted(known | {"model", "data"}), n=1)
+    hint = f"did you mean --{near[0]}? " if near else ""
+    return f"unknown option --{key}; {hint}--help-all lists every option"

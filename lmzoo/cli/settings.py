@@ -1,0 +1,104 @@
+"""Defaults of the Trainer, and the checks that need no model and no data."""
+
+import os
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from lmzoo.cli.report import has
+from lmzoo.errors import UsageError
+from lmzoo.training.early_stopping import EarlyStopping
+
+SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_steps": 2000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 20,
+    "gradient_clip_val": 1.0,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+}
+
+
+def settle(config: Namespace, command: str) -> None:
+    """Fill in what depends on the machine, refuse what cannot be meant.
+
+    Raises:
+        UsageError: a run without steps, or epochs where the data has no end.
+    """
+    trainer = config.trainer
+    rate = (plain(config.optimizer).get("init_args") or {}).get("lr")
+    if isinstance(rate, int | float) and not 0 < rate < float("inf"):
+        raise UsageError(f"--optimizer.lr {rate}: give a rate above 0")
+    if trainer.precision is None:
+        trainer.precision = default_precision(trainer.accelerator)
+    devices, cores = trainer.devices, os.cpu_count() or 1
+    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    if on_cpu and str(devices).isdigit() and not 1 <= int(devices) <= cores:
+        raise UsageError(f"--trainer.devices {devices}: this machine has 1 to {cores}")
+    if command != "fit":
+        return
+    if config.budget.seconds is not None and not config.budget.seconds > 0:
+        raise UsageError(f"--budget.seconds {config.budget.seconds}: give more than 0")
+    if trainer.accumulate_grad_batches < 1:
+        raise UsageError(
+            f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: "
+            f"give 1 or more"
+        )
+    if trainer.max_steps is None or trainer.max_steps < 1:
+        raise UsageError(
+            f"--trainer.max_steps {trainer.max_steps}: give a number of optimizer "
+            f"steps, 1 or more"
+        )
+    if trainer.max_epochs not in (None, -1):
+        raise UsageError(
+            "--trainer.max_epochs: windows are drawn without end, so lengths are "
+            "given in steps: --trainer.max_steps"
+        )
+    trainer.max_epochs = -1
+
+
+def default_precision(accelerator: str) -> str:
+    """bf16-mixed on a GPU that has it, else 16-mixed; 32-true on the CPU."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "32-true"
+
+
+def settle_validation(
+    trainer: dict[str, Any], data: Any, early_stopping: EarlyStopping
+) -> None:
+    """Count the validation interval in optimizer steps, ten to a run by default.
+
+    Raises:
+        UsageError: an interval under which validation would never run.
+    """
+    if not has(data, "val"):
+        early_stopping.enabled = False
+        trainer["limit_val_batches"] = 0
+        return
+    if trainer["limit_val_batches"] == 0:
+        raise UsageError(
+            "--trainer.limit_val_batches 0: validation would never run; "
+            "--data.val_fraction 0 trains without a validation part"
+        )
+    every, total = trainer["val_check_interval"], trainer["max_steps"]
+    if every is None:
+        every = max(1, total // 10)
+    if not isinstance(every, int):
+        raise UsageError(
+            f"--trainer.val_check_interval {every}: give a number of optimizer steps"
+        )
+    if not 1 <= every <= total:
+        raise UsageError(
+            f"--trainer.val_check_interval {every}: validation would never run in "
+            f"{total} steps; give 1 to {total}"
+        )
+    trainer["val_check_interval"] = every * (trainer["accumulate_grad_batches"] or 1)
+
+
+def plain(spec: Any) -> Any:
+    """A namespace as nested dictionaries."""
+    return spec.as_dict() if isinstance(spec, Namespace) else spec

@@ -1,0 +1,306 @@
+"""``lmzoo fit | validate | test``: LightningCLI with names, a run folder and a report.
+
+The order of things: what was typed is made plain (arguments.py), the model's tuned
+recipe and what a checkpoint stored are put below it as configurations, LightningCLI
+parses, the run folder is chosen, the classes are built, the Trainer runs, and the
+report (report.py) is written from the best checkpoint.
+"""
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.optim import Optimizer
+
+from lmzoo.cli import arguments, folders, messages, prelude, report, settings
+from lmzoo.cli.arguments import Request
+from lmzoo.errors import UsageError
+from lmzoo.models.base import LanguageModel
+from lmzoo.text.datamodule import TextDataModule
+from lmzoo.training import optimizers
+from lmzoo.training.budget import calibrated_steps
+from lmzoo.training.checkpoints import Checkpoints, VerifiedCheckpointIO
+from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.health import HealthReport
+from lmzoo.training.progress import TrainingProgress
+from lmzoo.training.telemetry import MetricsFile, Samples, Telemetry
+
+
+def train(request: Request) -> None:
+    """Run what was asked for.
+
+    Raises:
+        UsageError: anything that the caller can mend, in one line.
+    """
+    quiet()
+    plan = prelude.plan(request)
+    args = [request.command]
+    for config in [*plan.configs, *request.configs]:
+        args += ["--config", arguments.as_json(config)]
+    with one_line_errors():
+        TrainCLI(plan, [*args, *request.options])
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        """Raise instead of printing the usage."""
+        raise UsageError(messages.shorten(message, self._option_string_actions)) from ex
+
+
+class TrainCLI(LightningCLI):
+    """fit, validate and test, with the vocabulary before the model.
+
+    Args:
+        plan: what the command line and the checkpoint amount to.
+        args: the arguments that LightningCLI parses.
+    """
+
+    def __init__(self, plan: prelude.Plan, args: list[str]) -> None:
+        self.plan = plan
+        self.run_folder: folders.RunFolder | None = None
+        super().__init__(
+            model_class=LanguageModel,
+            datamodule_class=TextDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=1337,
+            trainer_defaults=settings.TRAINER_DEFAULTS,
+            parser_kwargs={"allow_abbrev": False, **settings.SUBPARSERS},
+            args=args,
+        )
+
+    # ---- options --------------------------------------------------------------------
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Any data module is allowed, text is the default."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.set_defaults({f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()})
+        parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
+        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """lmzoo's own sections, and the two integers where the towers meet."""
+        for key, base in (
+            ("optimizer", Optimizer),
+            ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
+        ):
+            parser.add_subclass_arguments(
+                (base,),
+                key,
+                instantiate=False,
+                fail_untyped=False,
+                required=False,
+                skip={"params", "optimizer", "total_steps"},
+            )
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_argument(
+            "--budget.seconds",
+            type=float | None,
+            default=None,
+            help="Train for about this long; turned into steps by a short calibration.",
+        )
+        parser.add_argument(
+            "--compile", type=bool, default=False, help="torch.compile the model."
+        )
+        parser.link_arguments(
+            "data.vocab_size", "model.init_args.vocab_size", apply_on="instantiate"
+        )
+        parser.link_arguments(
+            "model.init_args.context_length", "data.init_args.context_length"
+        )
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The three that train or measure."""
+        skip = {"model", "datamodule", "ckpt_path", "weights_only", "verbose"}
+        return {
+            "fit": {*skip, "train_dataloaders", "val_dataloaders"},
+            "validate": {*skip, "dataloaders"},
+            "test": {*skip, "dataloaders"},
+        }
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what run() made of the command line."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the checkpoint stands below the typed options already."""
+
+    # ---- building -------------------------------------------------------------------
+
+    def _set_seed(self) -> None:
+        seed = self.config[self.subcommand].seed_everything
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"--seed_everything {seed}: give 0 to {2**32 - 1}")
+        super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the folder; refuse what cannot work, before anything is built."""
+        config = self.config[self.subcommand]
+        settings.settle(config, self.subcommand)
+        if self.subcommand == "fit":
+            self.run_folder = folders.choose(config, self.plan)
+            if self.run_folder.finished:
+                raise AlreadyFinished(self.run_folder)
+            config.trainer.default_root_dir = str(self.run_folder.path)
+
+    def instantiate_classes(self) -> None:
+        """Data first, then the model with the vocabulary's size, then the Trainer."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # a constructor refuses what was given
+            raise UsageError(messages.shorten(str(error))) from error
+        config = self.config[self.subcommand]
+        self.model.seed = int(config.seed_everything)
+        if self.model.carry_state:
+            self.datamodule.order = "stream"
+            self.datamodule.protocol = "carried"
+        optimizers.use(
+            self.model, settings.plain(config.optimizer), settings.plain(config.get("lr_scheduler"))
+        )
+        self.notes = [*self.plan.notes, *self.datamodule.notes]
+        if self.plan.weights is not None:
+            weights = self.plan.weights
+            self.notes += prelude.warm_start(self.model, self.datamodule, weights)
+        if config.compile:
+            self.model.compile()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with lmzoo's way of saving and its own callbacks."""
+        init = self.config_init[self.subcommand]
+        trainer = dict(init["trainer"])
+        self.checkpoints, self.samples = init["checkpoints"], init["samples"]
+        self.early_stopping = init["early_stopping"]
+        self.telemetry, self.health = Telemetry(), HealthReport()
+        self.health.fresh = self.plan.weights is None
+        callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
+        if self.subcommand == "fit":
+            seconds = self.config[self.subcommand].budget.seconds
+            if seconds and not self.model.counting:
+                trainer["max_steps"] = self._budget(seconds, trainer)
+            settings.settle_validation(trainer, self.datamodule, self.early_stopping)
+            trainer["logger"] = self._attach_folder()
+            if trainer["enable_progress_bar"] is not False:
+                callbacks.append(TrainingProgress(self.telemetry, self.samples))
+        else:
+            trainer.update(logger=False, enable_progress_bar=False)
+        plugins = trainer["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
+        return self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
+
+    def _budget(self, seconds: float, trainer: dict[str, Any]) -> int:
+        assert self.run_folder is not None
+        frozen = self.run_folder.manifest.get("budget", {})
+        if frozen.get("seconds") == seconds:
+            return int(frozen["max_steps"])
+        steps = calibrated_steps(self.model, self.datamodule, trainer, seconds)
+        self.run_folder.budget = {"seconds": seconds, "max_steps": steps}
+        return steps
+
+    def _attach_folder(self) -> list[Logger]:
+        """Point everything that writes at the run folder."""
+        folder = self.run_folder
+        assert folder is not None
+        self.checkpoints.folder = self.samples.folder = folder.path
+        self.checkpoints.stored = folder.stored(self.datamodule)
+        folder.begin(self)
+        step = folder.resumed_step
+        events = TensorBoardLogger(
+            str(folder.path), name="", version="", purge_step=step + 1 if step else None
+        )
+        if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+            return [events]
+        return [events, MetricsFile(folder.path / "metrics.csv", step)]
+
+    # ---- running --------------------------------------------------------------------
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["ckpt_path"] = self.plan.checkpoint
+        if self.run_folder is not None:
+            kwargs["ckpt_path"] = self.run_folder.resume_from
+        if subcommand != "fit":
+            kwargs["verbose"] = False
+        return kwargs
+
+    def before_fit(self) -> None:
+        """Say what will happen."""
+        report.announce(self)
+
+    def after_fit(self) -> None:
+        """Measure the last and the best weights, write and print the summary."""
+        report.finish(self)
+
+    def after_validate(self) -> None:
+        """Print the figures."""
+        report.measured(self, "val")
+
+    def after_test(self) -> None:
+        """Print the figures."""
+        report.measured(self, "test")
+
+
+class AlreadyFinished(Exception):  # noqa: N818 (no error: it ends well)
+    """The same command has been run to its end before."""
+
+    def __init__(self, folder: folders.RunFolder) -> None:
+        super().__init__(
+            f"{folder.path} is finished; --trainer.max_steps N trains on, "
+            f"--fresh starts anew"
+        )
+
+
+def quiet() -> None:
+    """Drop notices that are no news to a user."""
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+QUIET = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*does not have many workers.*",
+    r".*It is recommended to use `self.log.*sync_dist=True.*",  # summed already
+    r".*`IterableDataset` has `__len__` defined.*",
+    r".*`training_step` returned `None`.*",
+    r".*`configure_optimizers` returned `None`.*",
+    r".*GPU available but not used.*",
+    r".*instantiate_classes.*deprecat.*",
+    r".*add_instantiator.*deprecat.*",
+    r".*skip_none.*deprecat.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn the libraries' ways of saying "you gave the wrong thing" into one line."""
+    try:
+        yield
+    except AlreadyFinished as finished:
+        print(finished)
+    except (MisconfigurationException, ImportError) as error:
+        raise UsageError(messages.shorten(str(error))) from error
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            "out of memory: lower --data.batch_size or --model.context_length by half"
+        ) from error

@@ -1,0 +1,70 @@
+"""The options that decide which tokens there are, and the ranges they must keep."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmzoo.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that decide which tokens there are (see ``TextDataModule``)."""
+
+    corpus: str | None = None
+    path: str | list[str] | None = None
+    val_path: str | list[str] | None = None
+    test_path: str | list[str] | None = None
+    text_column: str | None = None
+    keep_linebreaks: bool = True
+    val_fraction: float = 0.05
+    test_fraction: float = 0.05
+    tokenizer: str = "char"
+    tokenizer_size: int | None = None
+    min_frequency: int = 1
+    split_digits: bool = False
+    vocabulary: str = "train"
+    unknown: str = "unk"
+    max_train_tokens: int | None = None
+    max_val_tokens: int | None = None
+    tokenizer_state: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, min_frequency=self.min_frequency)
+        at_least(1, tokenizer_size=self.tokenizer_size)
+        at_least(2, max_train_tokens=self.max_train_tokens)
+        at_least(2, max_val_tokens=self.max_val_tokens)
+        one_of(("train", "all"), vocabulary=self.vocabulary)
+        one_of(("unk", "skip", "error"), unknown=self.unknown)
+        for name in ("val_fraction", "test_fraction"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UsageError(f"--data.{name} {value}: give a number in [0, 1)")
+        both = self.val_fraction + self.test_fraction
+        if both >= 1:
+            raise UsageError(
+                f"--data.val_fraction and --data.test_fraction add up to {both:g}, "
+                "which leaves nothing to train on; lower them"
+            )
+
+
+def at_least(least: int, **options: int | None) -> None:
+    """Refuse numbers below ``least``; None stands for no limit.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UsageError(f"--data.{name} {value}: give {least} or more")
+
+
+def one_of(choices: Sequence[str], **options: str) -> None:
+    """Refuse what is not among ``choices``.
+
+    Raises:
+        UsageError: naming the option and the choices.
+    """
+    for name, value in options.items():
+        if value not in choices:
+            raise UsageError(f"--data.{name} {value}: choose {', '.join(choices)}")

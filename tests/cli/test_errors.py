@@ -1,0 +1,161 @@
+"""Every mistake: exit code 2, one line that names it, no traceback, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from lmzoo.cli import main
+from tests.cli.runner import SMALL, lmzoo
+
+PLUGIN = "from lmzoo import LanguageModel, register_model\n"
+
+DATA = [
+    ("--data.path nope.txt", "nope.txt: no such file"),
+    ("--data.path folder", "holds no text file"),
+    ("--data.path empty.txt", "empty.txt: is empty"),
+    ("--data.path short.txt", "17 are needed"),
+    ("--data.path latin.txt", "byte 0xe9 at offset 3"),
+    ("--data.path nul.txt", "NUL byte"),
+    ("--data.path utf16.txt", "is UTF-16"),
+    ("--data.path ok.txt --data.corpus kjv", "were both given"),
+    ("--data.corpus nosuch", "nosuch"),
+    ("--data.path ok.txt --data.val_path nope.txt", "nope.txt"),
+    ("--data.path ok.txt --data.val_fraction 1.5", "val_fraction 1.5"),
+    ("--data.path ok.txt --data.val_fraction -0.1", "val_fraction -0.1"),
+    ("--data.path ok.txt --data.batch_size 0", "batch_size 0"),
+    ("--data.path ok.txt --data.order sideways", "order"),
+]
+VOCABULARY = [
+    ("--data.path ok.txt --data.tokenizer wrd", "no such tokenizer"),
+    ("--data.path ok.txt --data.tokenizer bpe --data.tokenizer_size 100", "256"),
+    ("--data.path new.txt --data.unknown error", "'z'"),
+    ("--data.path ok.txt --data.tokenizer word --data.min_frequency 999", "999"),
+    ("--data.path ok.txt --model.vocab_size 5", "the tokenizer's"),
+]
+OPTIONS = [
+    ("--optimizer.lr -1", "--optimizer.lr -1.0"),
+    ("--optimizer.lr 0", "--optimizer.lr 0.0"),
+    ("--optimizer.lr x", "--optimizer.lr: expected float, given x"),
+    ("--optimizer Foo", "--optimizer Foo: no such class"),
+    ("--optimizer.momentun 1", "momentun"),
+    ("--lr_scheduler.warmup_steps -1", "warmup_steps"),
+    ("--model gtp", "did you mean 'gpt'"),
+    ("--model.foo 1", "'foo'"),
+    ("--model.d_model x", "--model.d_model: expected int, given x"),
+    ("--model.d_model 7", "given 7"),
+    ("--model.num_heads 3", "multiple of 3"),
+    ("--model.num_layers -1", "given -1"),
+    ("--model.dropout 1.0", "given 1.0"),
+    ("--model.context_length 0", "context_length 0"),
+    ("--model.preset gpt-zzz", "gpt-nano"),
+    ("--modle gpt", "did you mean --model"),
+    ("--trainer.foo 1", "unknown option --trainer.foo"),
+    ("--trainer.max_steps 0", "--trainer.max_steps 0"),
+    ("--trainer.max_steps x", "expected int, given x"),
+    ("--trainer.max_epochs 3", "--trainer.max_steps"),
+    ("--trainer.precision 9", "bf16-mixed"),
+    ("--trainer.devices 99", "--trainer.devices 99"),
+    ("--trainer.accumulate_grad_batches 0", "accumulate_grad_batches 0"),
+    ("--trainer.val_check_interval 50", "would never run"),
+    ("--trainer.val_check_interval 0.5", "number of optimizer steps"),
+    ("--trainer.limit_val_batches 0", "would never run"),
+    ("--seed_everything -5", "--seed_everything -5"),
+    ("--seed_everything 99999999999", "--seed_everything 99999999999"),
+    ("--early_stopping.patience 0", "patience"),
+    ("--early_stopping.patiense 3", "did you mean --early_stopping.patience"),
+    ("--checkpoints.every_n_steps -1", "given -1"),
+    ("--samples.length -2", "given -2"),
+    ("--budget.seconds -3", "--budget.seconds -3.0"),
+    ("--config nope.yaml", "nope.yaml"),
+    ("--config broken.yaml", "is not YAML"),
+    ("--config unread.yaml", "nonsense"),
+    ("--config typo.yaml", "did you mean 'gpt'"),
+    ("--ckpt_path nope", "nope: no such run"),
+    ("--ckpt_path ok.txt", "no checkpoint of lmzoo"),
+    ("--init_from https://host/x.ckpt", "only local files"),
+    ("--ckpt_path a --init_from b", "give one"),
+    ("stray", "unexpected argument 'stray'"),
+]
+PLUGINS = [
+    ("--plugin nope.py", "no such Python file"),
+    ("--plugin raises.py", "ZeroDivisionError"),
+    ("--plugin clash.py", "claimed by both lmzoo and"),
+    ("--plugin notlm.py", "is not a LanguageModel"),
+    ("--plugin badname.py", "is no name for a model"),
+    ("--plugin missing.py", "No module named"),
+]
+FILES = {
+    "ok.txt": b"the quick brown fox jumps over the lazy dog\n" * 80,
+    "new.txt": b"the quick brown fox jumps over a dog\n" * 80 + b"lazy zebra\n" * 9,
+    "empty.txt": b"",
+    "short.txt": b"hi",
+    "latin.txt": "caf\xe9 au lait ".encode("latin-1") * 99,
+    "nul.txt": b"abc\0" * 500,
+    "utf16.txt": ("hello" * 300).encode("utf-16"),
+    "folder/picture.bin": b"1",
+    "broken.yaml": b"model: [1,2\n",
+    "unread.yaml": b"nonsense: 3\n",
+    "typo.yaml": b"model: gtp\n",
+    "raises.py": b"x = 1 / 0\n",
+    "missing.py": b"import a_package_that_is_not_there\n",
+    "clash.py": (PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n').encode(),
+    "notlm.py": (PLUGIN + '@register_model("zz")\nclass G: ...\n').encode(),
+    "badname.py": (
+        PLUGIN + '@register_model("Z Z")\nclass G(LanguageModel): ...\n'
+    ).encode(),
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, content in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("line", "said"), DATA + VOCABULARY + OPTIONS + PLUGINS)
+def test_mistakes_of_fit(line: str, said: str, tmp_path: Path) -> None:
+    data = "" if "--data.path" in line or "--data.corpus" in line else "--data.path ok.txt"
+    steps = "" if "max_steps" in line else "--trainer.max_steps 2"
+    before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
+    result = lmzoo(f"fit --model gpt {SMALL} {data} {steps} {line}")
+    assert result.code == 2, result.out
+    lines = [one for one in result.err.splitlines() if one.startswith("error: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in result.err
+    after = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
+    assert [p for p in after if "__pycache__" not in p.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fitt", "did you mean 'fit'"),
+        ("validate", "needs --ckpt_path"),
+        ("test --ckpt_path nowhere", "nowhere"),
+        ("validate --ckpt_path ok.txt", "no checkpoint"),
+        ("models --nonsense", "nonsense"),
+        ("check gtp", "did you mean 'gpt'"),
+    ],
+)
+def test_mistakes_of_the_other_commands(line: str, said: str) -> None:
+    result = lmzoo(line)
+    assert result.code == 2
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+def test_the_control_what_is_right_works(tmp_path: Path) -> None:
+    result = lmzoo(
+        f"fit --model gpt {SMALL} --data.path ok.txt --trainer.max_steps 2 "
+        f"--trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    assert result.code == 0, result.err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in ([], ["--help"], ["--version"], ["fit", "--help"]):
+        assert main(line) == 0
+    assert "lmzoo fit --model gpt" in capsys.readouterr().out

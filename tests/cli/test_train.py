@@ -1,0 +1,204 @@
+"""fit, validate and test, end to end on a small text."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmzoo import runs
+from tests.cli.runner import SMALL, fit, lmzoo
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of forty steps on a small text."""
+    folder = tmp_path_factory.mktemp("run")
+    text = folder / "story.txt"
+    text.write_text("it was the best of times, it was the worst of times\n" * 150)
+    fit(
+        f"--data.path {text} --trainer.max_steps 40 --trainer.val_check_interval 10 "
+        f"--checkpoints.every_n_steps 20 --trainer.default_root_dir {folder / 'a'}"
+    )
+    return folder / "a"
+
+
+def test_a_run_folder_holds_everything(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {
+        "MODEL_CARD.md",
+        "checkpoints",
+        "config.yaml",
+        "manifest.json",
+        "metrics.csv",
+        "samples",
+        "summary.json",
+        "tokenizer.json",
+    } <= names
+    assert any(name.startswith("events.out") for name in names)
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    for name, record in manifest["checkpoints"].items():
+        file = run / "checkpoints" / name
+        if file.exists():
+            assert file.read_bytes()[-64:].decode() == record["sha256"]
+
+
+def test_the_best_is_the_true_minimum_of_the_curve(run: Path) -> None:
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    curve = {int(r["step"]): float(r["val/nll"]) for r in rows if r["val/nll"]}
+    summary = json.loads((run / "summary.json").read_text())
+    assert sorted(curve) == [10, 20, 30, 40]
+    assert summary["best"]["metrics"]["nll"] == pytest.approx(min(curve.values()))
+    assert curve[summary["best"]["step"]] == pytest.approx(min(curve.values()))
+
+
+def test_the_run_learned(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["best"]["metrics"]["bits_per_char"] < summary["floors"]["uniform"][
+        "bits_per_char"
+    ]
+    assert summary["stopped"] == "all 40 steps done"
+    assert summary["data"]["splits"]["train"]["characters"] > 0
+
+
+def test_a_history_is_kept_on_request(run: Path) -> None:
+    steps = sorted(int(f.stem[5:]) for f in (run / "checkpoints").glob("*.ckpt"))
+    assert 20 in steps
+    assert 40 in steps
+    assert 10 not in steps  # neither best, last nor of the history
+
+
+def test_validate_needs_nothing_but_the_run(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    result = lmzoo(f"validate --ckpt_path {run}")
+    assert result.code == 0, result.err
+    assert f"{summary['best']['metrics']['bits_per_char']:.3f}" in result.out
+
+
+def test_validate_on_another_text_counts_unknown_symbols(
+    run: Path, story: Path
+) -> None:
+    result = lmzoo(f"validate --ckpt_path {run} --data.path {story}")
+    assert result.code == 0, result.err
+    assert "story" in result.out
+    assert "0.000% unknown" not in result.out  # "x", "z" and others are new
+
+
+def test_test_measures_the_test_part(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    result = lmzoo(f"test --ckpt_path {run}")
+    assert result.code == 0, result.err
+    assert f"{summary['test']['bits_per_char']:.3f}" in result.out
+
+
+def test_the_same_command_finds_its_finished_run(run: Path) -> None:
+    text = run.parent / "story.txt"
+    before = (run / "summary.json").stat().st_mtime_ns
+    again = fit(
+        f"--data.path {text} --trainer.max_steps 40 --trainer.val_check_interval 10 "
+        f"--checkpoints.every_n_steps 20 --trainer.default_root_dir {run}"
+    )
+    assert "is finished" in again.out
+    assert (run / "summary.json").stat().st_mtime_ns == before
+
+
+def test_another_configuration_in_the_folder_is_refused_by_key(run: Path) -> None:
+    text = run.parent / "story.txt"
+    result = lmzoo(
+        f"fit --model gpt {SMALL} --data.path {text} --trainer.max_steps 40 "
+        f"--trainer.val_check_interval 10 --checkpoints.every_n_steps 20 "
+        f"--optimizer.lr 0.5 --trainer.default_root_dir {run}"
+    )
+    assert result.code == 2
+    assert "optimizer.lr" in result.err
+
+
+def test_init_from_maps_rows_by_token(run: Path, story: Path, tmp_path: Path) -> None:
+    result = fit(
+        f"--init_from {run} --data.path {story} --trainer.max_steps 1 "
+        f"--optimizer.lr 1e-9 --trainer.default_root_dir {tmp_path / 'b'}"
+    )
+    assert "symbols shared" in result.err
+    old, new = runs.load(run), runs.load(tmp_path / "b")
+    before, after = old.tokenizer.symbols(), new.tokenizer.symbols()
+    assert set(before) <= set(after)
+    assert len(after) > len(before)
+    name = "token_embedding.weight"
+    embedding = {k for k in new.checkpoint["state_dict"] if k.endswith(name)}
+    weights = embedding.pop() if embedding else None
+    if weights is None:
+        pytest.fail("no embedding among the weights")
+    for symbol in ("t", "e", " "):
+        a = old.checkpoint["state_dict"][weights][before.index(symbol)]
+        b = new.checkpoint["state_dict"][weights][after.index(symbol)]
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_the_checkpoint_of_a_model_cannot_be_changed(run: Path) -> None:
+    result = lmzoo(f"fit --ckpt_path {run} --model.d_model 32")
+    assert result.code == 2
+    assert "--model.d_model cannot be changed" in result.err
+
+
+def test_without_a_model_ff_is_trained(story: Path, tmp_path: Path) -> None:
+    result = lmzoo(
+        f"fit --data.path {story} --trainer.max_steps 2 --samples.length 0 "
+        f"--trainer.default_root_dir {tmp_path / 'ff'}"
+    )
+    assert result.code == 0, result.err
+    assert "no --model given: training ff" in result.err
+
+
+def test_typed_beats_configuration_beats_recipe(story: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "model: gpt\noptimizer: {class_path: torch.optim.AdamW, "
+        "init_args: {lr: 2e-4}}\ntrainer: {max_steps: 3}\n"
+    )
+    folder = tmp_path / "r"
+    line = f"--config {config} --data.path {story} --trainer.default_root_dir {folder}"
+    fit(line)
+    identity = json.loads((folder / "manifest.json").read_text())["identity"]
+    assert identity["optimizer.lr"] == 2e-4
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 3
+    fit(f"{line} --trainer.max_steps 5")
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 5
+
+
+def test_the_environment_is_read(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMZOO_FIT__TRAINER__MAX_STEPS", "3")
+    fit(f"--data.path {story} --trainer.default_root_dir {tmp_path / 'r'}")
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["steps"] == 3
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_defaults_run_under(precision: str, story: Path, tmp_path: Path) -> None:
+    fit(
+        f"--data.path {story} --trainer.max_steps 3 --trainer.precision {precision} "
+        f"--trainer.default_root_dir {tmp_path / 'r'}"
+    )
+
+
+def test_no_validation_part_when_none_is_asked_for(
+    story: Path, tmp_path: Path
+) -> None:
+    result = fit(
+        f"--data.path {story} --data.val_fraction 0 --data.test_fraction 0 "
+        f"--trainer.max_steps 3 --trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    assert "no validation part" in result.out.lower()
+
+
+def test_a_budget_in_seconds_becomes_steps(story: Path, tmp_path: Path) -> None:
+    fit(
+        f"--data.path {story} --budget.seconds 1 --trainer.default_root_dir "
+        f"{tmp_path / 'r'}"
+    )
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert manifest["budget"]["max_steps"] == summary["steps"] > 1

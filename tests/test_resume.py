@@ -1,0 +1,142 @@
+"""A run that was interrupted ends with the same bits as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmzoo import runs
+from tests.cli.runner import SMALL, lmzoo
+
+STEPS = 24
+RECIPES = {
+    "gpt": f"--model gpt {SMALL} --model.dropout 0.2 "
+    "--trainer.accumulate_grad_batches 2",
+    "lstm": "--model lstm --model.d_model 16 --model.d_hidden 16 --model.num_layers 2 "
+    "--model.dropout 0.2 --model.context_length 16 --data.batch_size 4 "
+    "--samples.length 8",
+    "lstm-carried": "--model lstm --model.d_model 16 --model.d_hidden 16 "
+    "--model.carry_state true --model.context_length 16 --data.batch_size 4 "
+    "--samples.length 8",
+}
+
+
+def command(recipe: str, text: Path, folder: Path) -> str:
+    return (
+        f"fit {RECIPES[recipe]} --data.path {text} --trainer.max_steps {STEPS} "
+        f"--trainer.val_check_interval 6 --trainer.log_every_n_steps 4 "
+        f"--checkpoints.every_n_steps 5 --trainer.default_root_dir {folder}"
+    )
+
+
+def final(folder: Path) -> dict:
+    return runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(STEPS))
+
+
+def assert_same(left: dict, right: dict) -> None:
+    for name, tensor in left["state_dict"].items():
+        assert torch.equal(tensor, right["state_dict"][name]), name
+    for mine, other in zip(
+        left["optimizer_states"], right["optimizer_states"], strict=True
+    ):
+        for key, moments in mine["state"].items():
+            for name, tensor in moments.items():
+                assert torch.equal(tensor, other["state"][key][name]), (key, name)
+    assert left["lr_schedulers"] == right["lr_schedulers"]
+    assert left["TextDataModule"] == right["TextDataModule"]
+    callbacks = zip(
+        sorted(left["callbacks"].items()),
+        sorted(right["callbacks"].items()),
+        strict=True,
+    )
+    for (name, mine), (_, other) in callbacks:
+        drop = ("seconds",)
+        assert {k: v for k, v in mine.items() if k not in drop} == {
+            k: v for k, v in other.items() if k not in drop
+        }, name
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_resuming_from_any_kept_step_ends_bit_identical(
+    recipe: str, story: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    assert lmzoo(command(recipe, story, whole)).code == 0
+    expected = final(whole)
+    curve = (whole / "metrics.csv").read_text().splitlines()
+    kept = sorted((whole / "checkpoints").glob("*.ckpt"))
+    assert len(kept) >= 5
+    for file in kept[:-1]:
+        again = tmp_path / f"from-{file.stem}"
+        result = lmzoo(f"fit --ckpt_path {file} --trainer.default_root_dir {again}")
+        assert result.code == 0, result.err
+        assert_same(final(again), expected)
+        step = int(file.stem[5:])
+        mine = (again / "metrics.csv").read_text().splitlines()[1:]
+        later = [row for row in curve[1:] if int(row.split(",")[0]) > step]
+        assert without_speed(mine) == without_speed(later)
+
+
+def without_speed(rows: list[str]) -> list[list[str]]:
+    return [row.split(",")[:-1] for row in rows]
+
+
+def test_the_control_a_wrong_position_is_noticed(story: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    assert lmzoo(command("gpt", story, whole)).code == 0
+    file = whole / "checkpoints" / runs.checkpoint_name(10)
+    content = runs.read_checkpoint(file)
+    content["TextDataModule"]["position"] += 4
+    moved = tmp_path / "moved" / "checkpoints" / file.name
+    runs.write_checkpoint(content, moved)
+    again = tmp_path / "again"
+    result = lmzoo(f"fit --ckpt_path {moved} --trainer.default_root_dir {again}")
+    assert result.code == 0, result.err
+    with pytest.raises(AssertionError):
+        assert_same(final(again), final(whole))
+
+
+def test_a_killed_run_goes_on_with_the_same_command(
+    story: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert lmzoo(command("gpt", story, whole)).code == 0
+    line = [sys.executable, "-m", "lmzoo", *command("gpt", story, killed).split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) as process:
+        wait_for(killed / "checkpoints" / runs.checkpoint_name(6), process)
+        process.send_signal(signal.SIGKILL)
+    manifest = json.loads((killed / "manifest.json").read_text())
+    assert manifest["status"] == "running"
+    result = lmzoo(command("gpt", story, killed))
+    assert result.code == 0, result.err
+    assert "resuming" in result.err
+    assert_same(final(killed), final(whole))
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    while not file.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.002)
+
+
+def test_a_damaged_newest_checkpoint_is_skipped_and_said(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    assert lmzoo(command("gpt", story, folder)).code == 0
+    newest = runs.newest_first(folder)[0]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    longer = command("gpt", story, folder).replace(
+        f"max_steps {STEPS}", f"max_steps {STEPS + 1}"
+    )
+    result = lmzoo(longer)
+    assert result.code == 0, result.err
+    assert "skipped" in result.err
+    assert newest.name in result.err

@@ -1,0 +1,196 @@
+"""Checkpoints: written whole or not at all, verified, and never code."""
+
+import io
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmzoo import runs
+from lmzoo.errors import UsageError
+from lmzoo.models.gpt import GPT
+from lmzoo.text.tokenizers import train_tokenizer
+
+
+def checkpoint() -> dict:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer("char", iter(["the quick brown fox"]), documents=False)
+    arguments = {
+        "vocab_size": tokenizer.vocab_size,
+        "context_length": 8,
+        "d_model": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
+    model = GPT(**arguments)
+    return {
+        "state_dict": model.state_dict(),
+        "global_step": 7,
+        "lmzoo": {
+            "format": runs.FORMAT,
+            "model": "gpt",
+            "arguments": model.arguments,
+            "tokenizer": tokenizer.state(),
+        },
+    }
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "run" / "checkpoints" / runs.checkpoint_name(7)
+    runs.write_checkpoint(checkpoint(), path)
+    return path
+
+
+def test_a_file_is_enough_to_rebuild_the_model(saved: Path) -> None:
+    run = runs.load(saved)
+    original = checkpoint()["state_dict"]
+    assert run.step == 7
+    assert run.tokenizer.decode(run.tokenizer.encode("the fox")) == "the fox"
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(tensor, original[name])
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    assert run.model(tokens).shape == (1, 4, run.tokenizer.vocab_size)
+
+
+def test_a_folder_stands_for_its_newest_sound_checkpoint(saved: Path) -> None:
+    newer = saved.with_name(runs.checkpoint_name(9))
+    newer.write_bytes(saved.read_bytes()[:-100])  # torn
+    assert runs.find_checkpoint(saved.parent.parent) == saved
+
+
+def test_plain_torch_reads_the_file_too(saved: Path) -> None:
+    assert torch.load(saved, weights_only=True)["global_step"] == 7
+
+
+def test_every_flipped_bit_is_found(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    rng = random.Random(0)
+    missed_by_torch = 0
+    for _ in range(60):
+        place, bit = rng.randrange(len(content)), 1 << rng.randrange(8)
+        content[place] ^= bit
+        saved.write_bytes(content)
+        with pytest.raises(UsageError):
+            runs.read_checkpoint(saved)
+        try:  # the control: torch alone reads most damaged files without a word
+            torch.load(io.BytesIO(content), weights_only=True)
+            missed_by_torch += 1
+        except Exception:  # noqa: BLE001, S110 (whatever torch raises)
+            pass
+        content[place] ^= bit
+    assert missed_by_torch > 0
+    saved.write_bytes(content)
+    runs.read_checkpoint(saved)
+
+
+def test_every_truncation_is_found(saved: Path) -> None:
+    content = saved.read_bytes()
+    rng = random.Random(0)
+    for _ in range(30):
+        saved.write_bytes(content[: rng.randrange(len(content))])
+        with pytest.raises(UsageError):
+            runs.read_checkpoint(saved)
+
+
+class Payload:
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (PAYLOAD,))
+
+
+PAYLOAD = "executed-by-a-checkpoint"
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_pickle_is_refused_and_not_run(
+    forced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if forced:  # the switch that makes torch.load unsafe where it is not explicit
+        monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    evil = {**checkpoint(), "payload": Payload()}
+    path = tmp_path / "evil.ckpt"
+    runs.write_checkpoint(evil, path)
+    with pytest.raises(UsageError, match="not a checkpoint that is safe"):
+        runs.load(path)
+    assert not (tmp_path / PAYLOAD).exists()
+    torch.load(path, weights_only=False)  # the control: it would have run
+    assert (tmp_path / PAYLOAD).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"vocab_size": {"class_path": "os.mkdir", "init_args": {"path": "x"}}},
+        {"vocab_size": 20, "_instantiator": "os.system"},
+        {"vocab_size": 20, "context_length": {"init_args": {}}},
+        {"vocab_size": 20, "unheard_of": 3},
+        {"vocab_size": -1},
+        {"vocab_size": torch.tensor(3)},
+    ],
+)
+def test_arguments_that_could_name_code_are_refused(
+    arguments: dict, tmp_path: Path
+) -> None:
+    evil = checkpoint()
+    evil["lmzoo"]["arguments"] = arguments
+    path = tmp_path / "evil.ckpt"
+    runs.write_checkpoint(evil, path)
+    with pytest.raises(UsageError):
+        _ = runs.load(path).model
+
+
+def test_an_unknown_model_says_to_give_the_plugin(tmp_path: Path) -> None:
+    foreign = checkpoint()
+    foreign["lmzoo"]["model"] = "somebodys-own"
+    path = tmp_path / "foreign.ckpt"
+    runs.write_checkpoint(foreign, path)
+    with pytest.raises(UsageError, match="--plugin"):
+        _ = runs.load(path).model
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 99}, "upgrade lmzoo"),
+        (None, "was not written by lmzoo"),
+    ],
+)
+def test_foreign_and_newer_files(change: dict | None, said: str, tmp_path: Path) -> None:
+    content = checkpoint()
+    if change is None:
+        del content["lmzoo"]
+    else:
+        content["lmzoo"].update(change)
+    runs.write_checkpoint(content, tmp_path / "x.ckpt")
+    with pytest.raises(UsageError, match=said):
+        runs.load(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("path", ["https://host/x.ckpt", "s3://b/x", "nowhere"])
+def test_only_local_files(path: str) -> None:
+    with pytest.raises(UsageError):
+        runs.load(path)
+
+
+def test_a_failed_write_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.json"
+    runs.write_json(path, {"a": 1})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left"):
+        runs.write_json(path, {"a": 2})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    runs.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf")]})
+    assert "NaN" not in (tmp_path / "x.json").read_text()
