@@ -155,6 +155,8 @@ def verdict(summary: dict[str, Any]) -> str:
     beaten = [name for name, bits in rows.items() if mine < bits]
     floor = min(rows, key=lambda name: rows[name])
     gap = rows[floor] - mine
+    if abs(gap) < 5e-4:
+        return f"equals the {floor} floor"
     if gap > 0:
         return f"beats the {floor} floor by {gap:.3f} bits per character"
     said = f"does NOT beat the {floor} floor: {-gap:.3f} bits per character above it"

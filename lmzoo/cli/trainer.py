@@ -282,7 +282,7 @@ QUIET = (
     r".*It is recommended to use `self.log.*sync_dist=True.*",  # summed already
     r".*`IterableDataset` has `__len__` defined.*",
     r".*`training_step` returned `None`.*",
-    r".*`configure_optimizers` returned `None`.*",
+    r".*configure_optimizers` returned `None`.*",
     r".*GPU available but not used.*",
     r".*instantiate_classes.*deprecat.*",
     r".*add_instantiator.*deprecat.*",

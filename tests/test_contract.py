@@ -1,0 +1,25 @@
+"""Every member of the zoo, through the contract kit."""
+
+import pytest
+
+from lmzoo.registry import models
+from lmzoo.testing import LAWS, check_model
+
+
+@pytest.mark.parametrize("name", sorted(models._builtins))
+def test_the_whole_zoo_keeps_the_contract(name: str) -> None:
+    report = check_model(name)
+    assert report.ok, str(report)
+    assert [row.law for row in report.rows] == list(LAWS)
+    unproved = [row.law for row in report.rows if row.verdict == "does not apply"]
+    if models.load(name).counting:
+        assert unproved == ["initial_loss", "gradient", "overfit"]
+    else:
+        assert unproved == ["counts"]
+
+
+@pytest.mark.parametrize("name", ["gpt", "ff", "lstm", "gru", "rnn", "conv", "mlp", "bare"])
+@pytest.mark.parametrize("head_bias", [False, True])
+def test_tied_and_biased_heads_keep_it_too(name: str, head_bias: bool) -> None:
+    report = check_model(name, tie_embeddings=True, head_bias=head_bias)
+    assert report.ok, str(report)
