@@ -21,10 +21,11 @@ def run(argv: list[str]) -> int:
     if options is None:
         return 0
     names = list(models.entries()[0]) if "all" in options.names else options.names
-    classes = [models.load(name) for name in names]  # a wrong name fails before work
+    for name in names:  # a wrong name fails before any work
+        models.load(name)
     kept = True
-    for cls in classes:
-        report = check_model(cls)
+    for name in names:
+        report = check_model(name)
         print(report, flush=True)
         kept = kept and report.ok
     return 0 if kept else 1

@@ -149,6 +149,8 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
         data = {key: value for key, value in data.items() if key not in SOURCES}
     data.pop("context_length", None)
     data["tokenizer_state"] = stored["tokenizer"]
+    if request.init_from:
+        data["extend_tokenizer"] = True
     name = (stored.get("data") or {}).get("name", "text")
     config: dict[str, Any] = {
         "model": {"class_path": models.class_path(stored["model"])},

@@ -48,6 +48,7 @@ class TextDataModule(LightningDataModule):
         seed: decides the order of the windows.
         streams: rows of the evaluation with carried state.
         tokenizer_state: a tokenizer as a checkpoint stores it, used as it is.
+        extend_tokenizer: add the training text's new characters or words to it.
 
     Attributes:
         protocol: how to evaluate: ``windows``, or ``carried`` for models that keep a
@@ -82,6 +83,7 @@ class TextDataModule(LightningDataModule):
         seed: int = 1337,
         streams: int = 16,
         tokenizer_state: dict[str, Any] | None = None,
+        extend_tokenizer: bool = False,
     ) -> None:
         super().__init__()
         at_least(1, context_length=context_length, batch_size=batch_size)
@@ -108,6 +110,7 @@ class TextDataModule(LightningDataModule):
             max_train_tokens=max_train_tokens,
             max_val_tokens=max_val_tokens,
             tokenizer_state=tokenizer_state,
+            extend_tokenizer=extend_tokenizer,
         )
         self.context_length = context_length
         self.batch_size = batch_size

@@ -29,6 +29,7 @@ from lmzoo.text.store import (
     open_store,
     write_store,
 )
+from lmzoo.text.symbols import ListedTokenizer
 from lmzoo.text.tokenizers import (
     KINDS,
     Tokenizer,
@@ -107,7 +108,8 @@ def prepare(settings: Settings) -> Prepared:
 def _fixed_tokenizer(settings: Settings, parts: list[Part]) -> Tokenizer | None:
     """A tokenizer that is given rather than learned."""
     if settings.tokenizer_state is not None:
-        return from_state(settings.tokenizer_state)
+        given = from_state(settings.tokenizer_state)
+        return None if _grows(settings, given) else given
     if settings.tokenizer in KINDS:
         return None
     if not (settings.tokenizer.endswith(".json") or os.path.exists(settings.tokenizer)):
@@ -118,6 +120,10 @@ def _fixed_tokenizer(settings: Settings, parts: list[Part]) -> Tokenizer | None:
     return read_tokenizer_file(settings.tokenizer, _several_documents(parts))
 
 
+def _grows(settings: Settings, given: Tokenizer) -> bool:
+    return settings.extend_tokenizer and isinstance(given, ListedTokenizer)
+
+
 def _several_documents(parts: list[Part]) -> bool:
     return any(part.scan.documents > 1 for part in parts)
 
@@ -126,7 +132,10 @@ def _key(settings: Settings, parts: list[Part], fixed: Tokenizer | None) -> str:
     options = asdict(settings)
     for name in ("corpus", "path", "val_path", "test_path", "text_column"):
         del options[name]  # the text counts, not where it came from
-    options["tokenizer_state"] = fixed.sha256() if fixed else None
+    state = settings.tokenizer_state
+    options["tokenizer_state"] = from_state(state).sha256() if state else None
+    if fixed and not state:
+        options["tokenizer_state"] = fixed.sha256()
     if fixed:
         options["tokenizer"] = fixed.kind
     text = [(part.scan.sha256, part.sizes) for part in parts]
@@ -164,14 +173,18 @@ def _learned(settings: Settings, parts: list[Part]) -> Tokenizer:
         for split, piece in part.pieces()
         if everything or split == "train"
     )
-    return train_tokenizer(
-        settings.tokenizer,
+    given = settings.tokenizer_state and from_state(settings.tokenizer_state)
+    learned = train_tokenizer(
+        given.kind if given else settings.tokenizer,
         pieces,
         documents=_several_documents(parts),
         size=settings.tokenizer_size,
         min_frequency=settings.min_frequency,
         split_digits=settings.split_digits,
     )
+    if isinstance(given, ListedTokenizer) and isinstance(learned, ListedTokenizer):
+        return given.extended(learned)
+    return learned
 
 
 def _build(

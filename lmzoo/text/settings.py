@@ -28,6 +28,7 @@ class Settings:
     max_train_tokens: int | None = None
     max_val_tokens: int | None = None
     tokenizer_state: dict[str, Any] | None = None
+    extend_tokenizer: bool = False
 
     def __post_init__(self) -> None:
         at_least(1, min_frequency=self.min_frequency)

@@ -23,7 +23,7 @@ _BLOCK = 1 << 16  # characters looked up at a time: what stays in a core's cache
 WORDS = re.compile(r" ?\w+| ?[^\w\s]|\s")  # covers every character: reversible
 
 
-class _Listed(Tokenizer):
+class ListedTokenizer(Tokenizer):
     """Known symbols 0..n-1, then the unknown, then perhaps the end of a document."""
 
     def __init__(self, known: Sequence[str], end_of_document: bool) -> None:
@@ -45,12 +45,17 @@ class _Listed(Tokenizer):
             "end_of_document": self.eod_id is not None,
         }
 
+    def extended(self, other: "ListedTokenizer") -> "ListedTokenizer":
+        """These symbols and those of ``other`` that are new, in a new tokenizer."""
+        ends = self.eod_id is not None or other.eod_id is not None
+        return type(self)(list(dict.fromkeys([*self.known, *other.known])), ends)
+
     def symbols(self) -> list[str]:
         """See ``Tokenizer.symbols``."""
         return [*self.known, UNKNOWN] + [END] * (self.eod_id is not None)
 
 
-class CharTokenizer(_Listed):
+class CharTokenizer(ListedTokenizer):
     """Unicode code points, encoded by one table look-up."""
 
     kind = "char"
@@ -102,7 +107,7 @@ def _code_points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-class WordTokenizer(_Listed):
+class WordTokenizer(ListedTokenizer):
     """Words with the space before them, and punctuation, each its own token.
 
     Reversible: the tokens of a text joined are the text, where all are known.

@@ -122,7 +122,7 @@ class TrainingProgress(ProgressBar):
 
     def _time_left(self, trainer: Trainer) -> str:
         telemetry = self.telemetry
-        done = trainer.global_step - getattr(trainer, "resumed_step", 0)
+        done = trainer.global_step
         if trainer.max_steps <= 0 or done <= 0 or not telemetry.seconds:
             return ""
         left = (trainer.max_steps - trainer.global_step) * telemetry.seconds / done

@@ -92,11 +92,15 @@ class Telemetry(Callback):
     """Training loss, learning rate, gradient norm and tokens/s, every N steps.
 
     Sums stay on the device between two rows, so a step costs one addition.
+
+    Attributes:
+        tokens: trained on so far, all processes and restarts together.
+        seconds: that it took, evaluation excluded.
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
-        self.tokens, self.seconds = 0, 0.0  # of this process, evaluation excluded
+        self.tokens, self.seconds = 0, 0.0
         self._loss: torch.Tensor | None = None
         self._batches = 0
         self._row_tokens, self._row_seconds = 0, 0.0
@@ -123,7 +127,7 @@ class Telemetry(Callback):
         """Add the batch; write a row when one is due."""
         if isinstance(outputs, dict) and "loss" in outputs:
             loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
-            self._loss = loss if self._loss is None else self._loss + loss
+            self._loss = loss if self._loss is None else self._loss.to(loss) + loss
             self._batches += 1
         self._row_tokens += batch.tokens.numel() * trainer.world_size
         now = time.perf_counter()
@@ -137,6 +141,21 @@ class Telemetry(Callback):
         """Write what is left."""
         if self._batches:
             self._write(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The row that is being summed, so that a resumed curve is the same curve."""
+        return {
+            "loss": None if self._loss is None else self._loss.cpu(),
+            "batches": self._batches,
+            "tokens": (self.tokens, self._row_tokens),
+            "seconds": (self.seconds, self._row_seconds),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on summing where the row stood."""
+        self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+        self.tokens, self._row_tokens = state_dict["tokens"]
+        self.seconds, self._row_seconds = state_dict["seconds"]
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row: dict[str, float] = {}

@@ -46,7 +46,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
 
 
 def test_the_best_is_the_true_minimum_of_the_curve(run: Path) -> None:
-    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     curve = {int(r["step"]): float(r["val/nll"]) for r in rows if r["val/nll"]}
     summary = json.loads((run / "summary.json").read_text())
     assert sorted(curve) == [10, 20, 30, 40]
