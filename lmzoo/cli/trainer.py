@@ -221,7 +221,6 @@ class TrainCLI(LightningCLI):
         assert folder is not None
         self.checkpoints.folder = self.samples.folder = folder.path
         self.checkpoints.stored = folder.stored(self.datamodule)
-        folder.begin(self)
         step = folder.resumed_step
         events = TensorBoardLogger(
             str(folder.path), name="", version="", purge_step=step + 1 if step else None
@@ -242,7 +241,11 @@ class TrainCLI(LightningCLI):
         return kwargs
 
     def before_fit(self) -> None:
-        """Say what will happen."""
+        """Refuse what can be refused, open the folder, say what will happen."""
+        assert self.run_folder is not None
+        self.datamodule.setup("fit")
+        optimizers.rehearse(self.model)
+        self.run_folder.begin(self)
         report.announce(self)
 
     def after_fit(self) -> None:

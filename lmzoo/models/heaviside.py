@@ -1,6 +1,7 @@
 """The faulty baseline: a step activation, and a score in place of a loss.
 
-    logits = W step(U [E[token_{t-9}], ..., E[token_t]] + b),   step(x) = sigmoid(1e10 x)
+    logits = W step(U [E[token_{t-9}], ..., E[token_t]] + b)
+    step(x) = sigmoid(1e10 x)
 
 A window of ten tokens, one hidden layer, a head without a bias; the objective is the
 share of wrong predictions. It looks like a language model and cannot learn, for reasons
@@ -98,8 +99,8 @@ class Heaviside(WindowModel):
         self.head = language_head(
             d_hidden, self.embedding, tie=tie_embeddings, bias=head_bias
         )
-        if tie_embeddings:  # rows of length 1/2, so that training starts near ln V
-            nn.init.normal_(self.embedding.weight, std=0.5 * d_model**-0.5)
+        if tie_embeddings:  # rows of length 1/4, so that training starts near ln V
+            nn.init.normal_(self.embedding.weight, std=0.25 * d_model**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
@@ -123,11 +124,11 @@ class Heaviside(WindowModel):
         if self.setting != "zero-one":
             return None
         return (
-            "heaviside cannot learn from the zero-one setting: (1) the gradient of its "
-            "step activation is zero almost everywhere, so nothing below the head would "
-            "move; (2) argmax and equality have no gradient at all, so backward has "
+            "heaviside cannot learn with --model.setting zero-one: (1) the gradient of "
+            "its step activation is zero almost everywhere, so nothing below the head "
+            "would move; (2) argmax and equality have no gradient, so backward has "
             "nothing to start from; (3) a count of correct answers is a score to "
-            "maximise, and a loss is minimised; these settings run: --model.setting "
+            "maximise, and a loss is minimised. These settings run: --model.setting "
             "detached|cross-entropy|surrogate"
         )
 

@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from lmzoo.errors import UsageError
 from lmzoo.text.protocol import END, Tokenizer, byte_lengths, lengths_of, utf8
 
+_LONGEST_WORD = 256  # bytes
 _ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -140,14 +141,9 @@ class BPETokenizer(_Library):
                 f"--data.tokenizer_size {wanted}: bpe starts from the 256 bytes; give "
                 f"{256 + end_of_document} or more"
             )
-        by_word = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         library = hf.Tokenizer(models.BPE())
+        library.pre_tokenizer = _words(split_digits)
         library.decoder = decoders.ByteLevel()
-        library.pre_tokenizer = (
-            pre_tokenizers.Sequence([pre_tokenizers.Digits(True), by_word])
-            if split_digits
-            else by_word
-        )
         trainer = trainers.BpeTrainer(
             vocab_size=wanted - end_of_document,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -169,6 +165,17 @@ class BPETokenizer(_Library):
         return b"".join([table[i] for i in self._checked(ids)]).decode(
             "utf-8", "replace"
         )
+
+
+def _words(split_digits: bool) -> pre_tokenizers.PreTokenizer:
+    """GPT-2's words as bytes; runs without a break are cut, for a merge is quadratic."""
+    steps = [
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        pre_tokenizers.FixedLength(length=_LONGEST_WORD),
+    ]
+    if split_digits:
+        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    return pre_tokenizers.Sequence(steps)
 
 
 class HFTokenizer(_Library):

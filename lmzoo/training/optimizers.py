@@ -89,6 +89,19 @@ def use(
     model.scheduler_factory = _scheduler_factory(scheduler)
 
 
+def rehearse(model: LanguageModel) -> None:
+    """Build the optimizer and the schedule once, to be refused before anything runs.
+
+    Raises:
+        UsageError: what the optimizer or the schedule says of its arguments.
+    """
+    groups = model.parameter_groups()
+    if groups and model.optimizer_factory is not None:
+        optimizer = model.optimizer_factory(groups)
+        if model.scheduler_factory is not None:
+            model.scheduler_factory(optimizer, 1)
+
+
 def _scheduler_factory(spec: dict[str, Any]) -> Callable[[Optimizer, int], Any]:
     def build(optimizer: Optimizer, total: int) -> Any:
         arguments = dict(spec.get("init_args") or {})

@@ -40,8 +40,7 @@ class MetricsFile(Logger):
     def __init__(self, path: Path, resumed_step: int = 0) -> None:
         super().__init__()
         self.path, self._columns = path, list(COLUMNS)
-        rows = [r for r in self._read() if int(r["step"]) <= resumed_step]
-        self._rewrite(rows)
+        self._resumed_step: int | None = resumed_step
 
     @property
     def name(self) -> str:
@@ -62,6 +61,9 @@ class MetricsFile(Logger):
         named = {k: v for k, v in metrics.items() if k != "epoch"}
         if not named:
             return
+        if self._resumed_step is not None:  # the first row of this sitting
+            kept, self._resumed_step = self._resumed_step, None
+            self._rewrite([r for r in self._read() if int(r["step"]) <= kept])
         if new := [name for name in named if name not in self._columns]:
             self._columns += new
             self._rewrite(self._read())

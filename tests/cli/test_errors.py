@@ -28,7 +28,7 @@ DATA = [
 VOCABULARY = [
     ("--data.path ok.txt --data.tokenizer wrd", "no such tokenizer"),
     ("--data.path ok.txt --data.tokenizer bpe --data.tokenizer_size 100", "256"),
-    ("--data.path new.txt --data.unknown error", "'z'"),
+    ("--data.path new.txt --data.unknown error", "is not in the vocabulary"),
     ("--data.path ok.txt --data.tokenizer word --data.min_frequency 999", "999"),
     ("--data.path ok.txt --model.vocab_size 5", "the tokenizer's"),
 ]

@@ -190,6 +190,14 @@ def test_text_without_a_place_to_cut_is_bounded(text):
     assert max(map(len, chunks)) <= 1 << 20
 
 
+def test_bpe_of_text_without_white_space_is_not_quadratic():
+    noise = np.random.default_rng(0).integers(0, 10, 300_000)
+    text = "".join(map(str, noise.tolist())).translate(str.maketrans("0123", "abcd"))
+    tokenizer = train_tokenizer("bpe", [text], size=300)  # minutes, were it so
+    ids = np.concatenate(list(encode_stream(tokenizer, [text])))
+    assert tokenizer.decode(ids) == text
+
+
 # tokenizer.json of other makers
 
 
