@@ -403,3 +403,117 @@ def counts(case: Case) -> str:
         if given.tolist() != by_hand:
             raise Broken(f"after {context}: expected {by_hand}, given {given.tolist()}")
     return f"{checked} contexts of 0 to 3 tokens, as counted by hand"
+
+
+LAWS: dict[str, Callable[[Case], str]] = {
+    "constructor": constructor,
+    "shapes": shapes,
+    "arguments": arguments,
+    "names": names,
+    "causality": causality,
+    "batch": batch,
+    "window": window,
+    "step": step,
+    "state": state,
+    "determinism": determinism,
+    "state_dict": state_dict,
+    "initial loss": initial_loss,
+    "gradient": gradient,
+    "overfit": overfit,
+    "bf16": bf16,
+    "counts": counts,
+}
+NEEDS = {  # a law is not tried where one that it rests on is broken
+    **{law: ("constructor", "shapes") for law in list(LAWS)[2:]},
+    "shapes": ("constructor",),
+    "step": ("constructor", "shapes", "causality"),
+    "overfit": ("constructor", "shapes", "gradient"),
+}
+EXEMPT = {"counting": ("initial loss", "gradient", "overfit"), "pretrained": ("initial loss",)}
+
+
+def _judge(law: str, case: Case, broken: list[str]) -> Row:
+    for trait, laws in EXEMPT.items():
+        if law in laws and getattr(case.cls, trait):
+            return Row(law, None, f"does not apply: {trait}")
+    if law == "counts" and not case.cls.counting:
+        return Row(law, None, "for counting models only")
+    for other in NEEDS.get(law, ()):
+        if other in broken:
+            return Row(law, None, f"not tried: {other} is broken")
+    try:
+        return Row(law, True, LAWS[law](case))
+    except Broken as finding:
+        return Row(law, False, str(finding))
+    except Exception as error:  # a plugin may fail in any way; that breaks the law too
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Row(law, False, f"{type(error).__name__}: {first}")
+
+
+# ---- looking at a model ---------------------------------------------------------------
+
+
+@torch.no_grad()
+def _logits(
+    model: LanguageModel, tokens: Tensor, train: bool = False, seed: int = 0
+) -> Tensor:
+    model.train(train)
+    torch.manual_seed(seed)  # the same dropout each time
+    return model(tokens)
+
+
+def _gradient(model: LanguageModel, tokens: Tensor, t: int) -> Tensor | None:
+    """Gradient of the logits at ``t`` by the token embeddings, (B, T, D)."""
+    leaves: list[Tensor] = []
+
+    def replace(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+        del module, args
+        if leaves or output.shape[:2] != tokens.shape:
+            return None
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0]
+
+    found = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    handles = [module.register_forward_hook(replace) for module in found]
+    try:
+        # squares: a plain sum would cancel in a model that ends in a softmax
+        total = model(tokens)[:, t].square().sum()
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not leaves:
+        return None
+    if total.grad_fn is None:
+        return torch.zeros_like(leaves[0])
+    (flow,) = torch.autograd.grad(total, leaves, allow_unused=True)
+    return torch.zeros_like(leaves[0]) if flow is None else flow
+
+
+def _close(given: Tensor, expected: Tensor) -> bool:
+    """Equal but for the rounding of another order of summation."""
+    scale = float(expected.abs().max())
+    return bool(((given - expected).abs() <= 1e-4 * scale + 1e-7).all())
+
+
+def _leaves(state: State) -> Iterator[Any]:
+    if isinstance(state, tuple | list):
+        for part in state:
+            yield from _leaves(part)
+    else:
+        yield state
+
+
+def _plain(value: Any) -> bool:
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def _parts(model: nn.Module) -> dict[str, Any]:
+    parts = (model._modules, model._parameters, model._buffers)
+    return {name: None for part in parts for name in part}
+
+
+def _overrides(cls: type[LanguageModel], name: str) -> bool:
+    return getattr(cls, name) is not getattr(LanguageModel, name)

@@ -171,11 +171,17 @@ def unsafe(sources: Sources) -> list[str]:
     found = []
     for name, text in sources.items():
         for target, node in imports(name, text):
-            if target.split(".")[0] in UNSAFE_MODULES and target not in HARMLESS:
+            if target.split(".")[0] in UNSAFE_MODULES - {"pickle"}:
+                found.append(f"{name}:{node.lineno} imports {target}")
+            if target.startswith("pickle.") and target not in HARMLESS:
                 found.append(f"{name}:{node.lineno} imports {target}")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and (why := _unsafe_call(node)):
                 found.append(f"{name}:{node.lineno} {why}")
+            if isinstance(node, ast.Attribute):
+                spelled = ast.unparse(node)
+                if spelled.startswith("pickle.") and spelled not in HARMLESS:
+                    found.append(f"{name}:{node.lineno} {spelled}")
     return found
 
 
@@ -210,7 +216,8 @@ WALKERS = {
     },
     silent_local_imports: {"lmzoo.runs": "x = 1\ndef f():\n    import json\n"},
     unsafe: {
-        "lmzoo.a": "import pickle",
+        "lmzoo.a": "import pickle\npickle.loads(b)",
+        "lmzoo.i": "from pickle import Unpickler",
         "lmzoo.b": "from dill import loads",
         "lmzoo.c": "eval('1')",
         "lmzoo.d": "exec('1')",

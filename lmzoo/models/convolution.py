@@ -9,6 +9,7 @@ After van den Oord et al. 2016, "WaveNet", arXiv:1609.03499, and Bai et al. 2018
 arXiv:1803.01271. Left out: gates and skip connections. The norms have no parameters.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -76,3 +77,63 @@ class Conv(WindowModel):
         self.head = language_head(
             d_model, self.embedding, tie=tie_embeddings, bias=head_bias
         )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each position; (B, T) -> (B, T, V)."""
+        x = self.embedding(tokens)  # (B, T, D)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x))  # (B, T, V)
+
+    def flops_per_token(self, length: int) -> int:
+        """Training FLOPs per token: 6 for each weight of a matrix product."""
+        del length
+        return matrix_flops(self)
+
+    @staticmethod
+    def padding(reach: int) -> tuple[int, int]:
+        """Zeros before and after a text, for a layer that spans ``reach`` more tokens.
+
+        All of them before: position t reads t - reach .. t.
+        """
+        return reach, 0
+
+
+class ConvNoncausal(Conv):
+    """Convolution with centred padding: each position sees as far ahead as back.
+
+    An exhibit: its training loss falls towards 0, because the answer is in the input,
+    and it can predict nothing. ``check`` rejects it by name.
+    """
+
+    exhibit: ClassVar[str | None] = "causality"
+
+    @staticmethod
+    def padding(reach: int) -> tuple[int, int]:
+        """Half of the zeros on each side."""
+        return reach - reach // 2, reach // 2
+
+
+class ConvLayer(nn.Module):
+    """x + GELU(conv(LN(x))); the kernel's taps stand ``dilation`` positions apart."""
+
+    def __init__(
+        self,
+        d_model: int,
+        kernel_size: int,
+        dilation: int,
+        dropout: float,
+        padding: Callable[[int], tuple[int, int]],
+    ) -> None:
+        super().__init__()
+        self.padding = padding((kernel_size - 1) * dilation)
+        self.norm = nn.LayerNorm(d_model, elementwise_affine=False)
+        self.conv = nn.Conv1d(d_model, d_model, kernel_size, dilation=dilation)
+        self.activation = nn.GELU(approximate="tanh")
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        padded = F.pad(self.norm(x).transpose(1, 2), self.padding)  # (B, D, T + reach)
+        update = self.conv(padded).transpose(1, 2)  # (B, T, D)
+        return x + self.dropout(self.activation(update))

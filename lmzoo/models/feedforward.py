@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.models.layers import (
+    SMALL,
     WindowModel,
     language_head,
+    matrix_flops,
     require_positive,
     require_probability,
 )
@@ -88,8 +90,8 @@ class FeedForward(WindowModel):
             self.embedding,
             tie=tie_embeddings,
             bias=head_bias,
+            std=0.1 if tie_embeddings else SMALL,
         )
-        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""

@@ -19,9 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel
-from lmzoo.models.layers import language_head, require_positive, require_probability
-
-INITIAL_STD = 0.02
+from lmzoo.models.layers import (
+    SMALL,
+    language_head,
+    matrix_flops,
+    require_positive,
+    require_probability,
+)
 
 PUBLISHED: dict[str, Any] = {"dropout": 0.1, "tie_embeddings": True}
 
@@ -183,6 +187,7 @@ class GPT(LanguageModel):
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1."""
         x, maps = self._inputs(tokens), []
         for layer in self.layers:
+            assert isinstance(layer, Block)
             maps.append(layer.attention.weights(layer.attention_norm(x)))
             x = layer(x)
         return torch.stack(maps, dim=1)
@@ -194,10 +199,8 @@ class GPT(LanguageModel):
         look-ups are left out, and masked pairs are counted, as is usual (Chowdhery et
         al. 2022, arXiv:2204.02311, appendix B).
         """
-        linear = [m for m in self.modules() if isinstance(m, nn.Linear)]
-        matrices = sum(m.in_features * m.out_features for m in linear)
         attention = len(self.layers) * self.num_heads * self.d_head * length
-        return 6 * matrices + 12 * attention
+        return matrix_flops(self) + 12 * attention
 
     def _empty_cache(self, tokens: Tensor) -> Cache:
         like = self.token_embedding.weight
@@ -210,13 +213,12 @@ class GPT(LanguageModel):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INITIAL_STD)
+                nn.init.normal_(module.weight, std=SMALL)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        std = INITIAL_STD / (2 * len(self.layers)) ** 0.5
-        for layer in self.layers:  # 2 L of these add up in the residual stream
-            nn.init.normal_(layer.attention.project.weight, std=std)
-            nn.init.normal_(layer.mlp.project.weight, std=std)
+        parts = [m for m in self.modules() if isinstance(m, Attention | MLP)]
+        for part in parts:  # 2 L outputs add up in the residual stream
+            nn.init.normal_(part.project.weight, std=SMALL / len(parts) ** 0.5)
 
 
 class TransformerUnmasked(GPT):

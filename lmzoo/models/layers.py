@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel, State
 
-INITIAL_STD = 0.02  # of a head: small, so that training starts from ln V
+SMALL = 0.02  # standard deviation of a head's weights: training starts near ln V
 
 
 class WindowModel(LanguageModel):
@@ -29,7 +29,12 @@ class WindowModel(LanguageModel):
 
 
 def language_head(
-    features: int, embedding: nn.Embedding, *, tie: bool, bias: bool
+    features: int,
+    embedding: nn.Embedding,
+    *,
+    tie: bool,
+    bias: bool,
+    std: float = SMALL,
 ) -> nn.Linear:
     """Linear map to logits, (..., features) -> (..., V).
 
@@ -38,6 +43,7 @@ def language_head(
         embedding: the token embedding, (V, D).
         tie: use the embedding's own matrix as weights; ``features`` must be D then.
         bias: add one learned number to each token's logit, 0 at first.
+        std: standard deviation of the first weights, the embedding's too if tied.
 
     Raises:
         ValueError: tied, and the sizes differ.
@@ -49,12 +55,22 @@ def language_head(
             f"{d_model} (d_model), given {features}"
         )
     head = nn.Linear(features, vocab_size, bias=bias)
-    nn.init.normal_(head.weight, std=INITIAL_STD)
     if tie:
         head.weight = embedding.weight
+    nn.init.normal_(head.weight, std=std)
     if bias:
         nn.init.zeros_(head.bias)
     return head
+
+
+def matrix_flops(model: nn.Module) -> int:
+    """Training FLOPs per token spent in products with weights: 6 for each weight.
+
+    2 forward and 4 backward (Kaplan et al. 2020, arXiv:2001.08361); a tied head counts
+    like any other, embeddings, norms and biases do not.
+    """
+    products = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv1d)]
+    return 6 * sum(m.weight.numel() for m in products)
 
 
 def require_positive(**sizes: int) -> None:

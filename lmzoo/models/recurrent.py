@@ -10,14 +10,21 @@ et al. 2014, arXiv:1409.2329).
 Memory has no limit: ``context_length`` is only how far back training looks.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel, State
-from lmzoo.models.layers import language_head, require_positive, require_probability
+from lmzoo.models.layers import (
+    SMALL,
+    language_head,
+    matrix_flops,
+    require_positive,
+    require_probability,
+)
 
-INITIAL_STD = 0.1  # of a tied embedding: smaller starves the cell, larger the head
+TIED_STD = 0.1  # between what suits the input of a cell and what suits the head
 
 
 class Recurrent(LanguageModel):
@@ -44,7 +51,7 @@ class Recurrent(LanguageModel):
     """
 
     unbounded: ClassVar[bool] = True
-    cell: ClassVar[type[nn.RNNBase]]
+    cell: ClassVar[Callable[..., nn.RNNBase]]
 
     def __init__(
         self,
@@ -73,10 +80,12 @@ class Recurrent(LanguageModel):
             dropout=dropout if num_layers > 1 else 0.0,  # else torch warns
         )
         self.head = language_head(
-            d_hidden, self.embedding, tie=tie_embeddings, bias=head_bias
+            d_hidden,
+            self.embedding,
+            tie=tie_embeddings,
+            bias=head_bias,
+            std=TIED_STD if tie_embeddings else SMALL,
         )
-        if tie_embeddings:
-            nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
@@ -97,7 +106,7 @@ class Recurrent(LanguageModel):
         del length
         named = self.recurrent.named_parameters()
         matrices = sum(p.numel() for name, p in named if name.startswith("weight"))
-        return 6 * (matrices + self.head.weight.numel())
+        return 6 * matrices + matrix_flops(self)
 
 
 class RNN(Recurrent):

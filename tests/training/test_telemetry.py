@@ -1,0 +1,67 @@
+"""What a run writes down: metrics.csv, TensorBoard, samples."""
+
+import csv
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lmzoo.training.telemetry import MetricsFile
+from tests.cli.runner import fit
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_rows_beyond_the_resumed_step_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    first = MetricsFile(path)
+    for step in (5, 10, 15):
+        first.log_metrics({"train/nll": step / 10}, step)
+    again = MetricsFile(path, resumed_step=10)
+    assert len(rows(path)) == 3  # nothing is touched before there is something to add
+    again.log_metrics({"train/nll": 1.4}, 15)
+    assert [(r["step"], r["train/nll"]) for r in rows(path)] == [
+        ("5", "0.5"),
+        ("10", "1.0"),
+        ("15", "1.4"),
+    ]
+
+
+def test_a_new_name_becomes_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = MetricsFile(path)
+    log.log_metrics({"train/nll": 1.0}, 1)
+    log.log_metrics({"mine": 2.0}, 2)
+    assert [(r["train/nll"], r["mine"]) for r in rows(path)] == [("1.0", ""), ("", "2.0")]
+
+
+def test_tensorboard_holds_scalars_samples_and_the_best(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    fit(
+        f"--data.path {story} --trainer.max_steps 6 --trainer.val_check_interval 3 "
+        f"--trainer.log_every_n_steps 2 --trainer.default_root_dir {folder}"
+    )
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {
+        "train/nll",
+        "val/nll",
+        "val/perplexity",
+        "val/bits_per_char",
+        "val/bits_per_byte",
+        "val/accuracy",
+        "val/accuracy_top5",
+        "lr",
+        "grad_norm",
+        "tokens_per_second",
+        "best/bits_per_char",
+    } <= scalars
+    assert [event.step for event in events.Scalars("val/nll")][:2] == [3, 6]
+    assert any("sample" in tag for tag in events.Tags()["tensors"])
+    texts = sorted((folder / "samples").glob("*.txt"))
+    assert [text.name for text in texts] == ["step-000000003.txt", "step-000000006.txt"]
+    assert all(text.read_text(encoding="utf-8") for text in texts)
