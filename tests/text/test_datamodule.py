@@ -120,7 +120,7 @@ def test_a_pickled_module_maps_the_tokens_again(path):
     data.train_dataloader()
     packed = pickle.dumps(data)
     assert len(packed) < 5000 < len(data.train_tokens)
-    twin = pickle.loads(packed)
+    twin = pickle.loads(packed)  # noqa: S301 (packed two lines above)
     assert np.array_equal(twin.train_tokens, data.train_tokens)
 
 

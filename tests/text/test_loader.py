@@ -56,9 +56,7 @@ def same(a: Batch, b: Batch):
 )
 def test_evaluation_counts_every_target_once(n, length, size, overlap, streams, world):
     def loader(rank=0, world_size=1):
-        return EvalLoader(
-            tokens(n), length, size, overlap, streams, rank, world_size
-        )
+        return EvalLoader(tokens(n), length, size, overlap, streams, rank, world_size)
 
     alone = list(loader())
     assert len(alone) == len(loader())
@@ -138,7 +136,9 @@ def test_position_and_seed_matter(order):  # the control of the test above
     one = WindowLoader(tokens(500), 8, 4, order, seed=1)
     assert not same(one.batch(0), one.batch(4)._replace(position=0, first=True))
     if order != "stream":
-        assert not same(one.batch(0), WindowLoader(tokens(500), 8, 4, order, 2).batch(0))
+        assert not same(
+            one.batch(0), WindowLoader(tokens(500), 8, 4, order, 2).batch(0)
+        )
 
 
 @quick

@@ -13,7 +13,9 @@ from lmzoo.text.preparation import prepare
 from lmzoo.text.settings import Settings
 from lmzoo.text.tokenizers import BPETokenizer, train_tokenizer
 
-TEXT = "".join(f"Line {i}: the cat's hat is worth {i * 37 % 101} é.\n" for i in range(80))
+TEXT = "".join(
+    f"Line {i}: the cat's hat is worth {i * 37 % 101} é.\n" for i in range(80)
+)
 
 
 def decoded(prepared, split):
@@ -263,7 +265,7 @@ else:
     text = Path(sys.argv[2]).read_text()
     ids = numpy.array([ord(c) for c in text[:30_000_000]], numpy.uint16)
 status = Path("/proc/self/status").read_text()
-print(int(status.split("VmHWM:")[1].split()[0]) * 1024)  # not the parent's, as getrusage
+print(int(status.split("VmHWM:")[1].split()[0]) * 1024)  # getrusage's is the parent's
 """
 
 
@@ -289,7 +291,10 @@ def test_a_line_of_100_megabytes_is_streamed(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"val_fraction": -0.1}, r"--data.val_fraction -0.1: give a number in \[0, 1\)"),
+        (
+            {"val_fraction": -0.1},
+            r"--data.val_fraction -0.1: give a number in \[0, 1\)",
+        ),
         ({"val_fraction": float("nan")}, r"--data.val_fraction nan"),
         ({"test_fraction": 1.0}, r"--data.test_fraction 1.0"),
         ({"val_fraction": 0.6, "test_fraction": 0.4}, r"leaves nothing to train on"),

@@ -25,7 +25,7 @@ def read(path, **options):
         ("cr.txt", "a\rb", "a\rb"),
         ("last.txt", "a\r", "a\r"),
         ("white.txt", " \n\t\n", " \n\t\n"),
-        ("rows.csv", "id,text\n1,a b\n2,\"c\n\"\"d\"\"\"\n\n", 'a b|c\n"d"'),
+        ("rows.csv", 'id,text\n1,a b\n2,"c\n""d"""\n\n', 'a b|c\n"d"'),
         ("rows.tsv", "text\tlabel\na\t1\nb,c\t0\n", "a|b,c"),
         ("rows.jsonl", '{"text": "a"}\n\n{"text": "\\u00e9\\ud800"}\n', "a|é\ufffd"),
         ("rows.ndjson", '{"text": "a"}\n{"text": null}\n{"text": "b"}', "a|b"),

@@ -78,7 +78,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     with (
-        pytest.raises(UsageError, match="No space left.*LMZOO_CACHE"),
+        pytest.raises(UsageError, match=r"No space left.*LMZOO_CACHE"),
         replacing(tmp_path / "a"),
     ):
         raise OSError(28, "No space left on device")

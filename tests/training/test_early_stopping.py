@@ -188,7 +188,8 @@ def test_a_run_cut_off_after_its_last_check_takes_no_further_step(tmp_path) -> N
 
     again = EarlyStopping(patience=1)
     assert fit(tmp_path, again, tmp_path / "cut.ckpt").global_step == 4
-    assert again.reason == first.reason
+    hint = "; a higher --early_stopping.patience trains on"
+    assert again.reason == first.reason + hint
 
     patient = EarlyStopping(patience=3)  # typed on resume: wins over the stored run
     assert fit(tmp_path, patient, tmp_path / "cut.ckpt").global_step == 8

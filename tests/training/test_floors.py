@@ -16,6 +16,7 @@ from tests.training.tiny import trainer
 
 COUNTED = ("uniform", "unigram", "trigram", "5-gram")
 COMPRESSORS = ("bz2", "xz")
+WORDS = ["the", "a", "café", "cat", "dog", "fox", "ran", "over", "on", "mat", "hedge"]
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +30,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def varied(tmp_path: Path) -> Path:
     """Random words, some accents: more to say per character than ``story``."""
-    words = "the a café cat dog fox sat ran leapt over on under mat tree hedge".split()
-    picks = np.random.default_rng(0).choice(words, (400, 6))
+    picks = np.random.default_rng(0).choice(WORDS, (400, 6))
     path = tmp_path / "varied.txt"
     path.write_text("".join(" ".join(row) + ".\n" for row in picks), encoding="utf-8")
     return path

@@ -1,0 +1,105 @@
+"""``lmzoo models`` and ``lmzoo check``; ``new`` is tested with the plugins."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lmzoo.registry import models
+from tests.cli.runner import lmzoo
+
+LEAKS = '''
+import torch.nn.functional as F
+from torch import nn
+
+from lmzoo import LanguageModel, register_model
+
+
+@register_model("leaks")
+class Leaks(LanguageModel):
+    """Looks one token ahead."""
+
+    {exhibit}
+
+    def __init__(self, vocab_size: int, context_length: int = 16) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, 16)
+        self.head = nn.Linear(16, vocab_size)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        ahead = F.pad(x, (0, 0, 0, 1))[:, 1:]
+        return self.head(ahead)
+'''
+
+
+@pytest.fixture
+def leaks(tmp_path: Path):
+    """Write the plugin file above, with or without its confession."""
+
+    def write(exhibit: str = "") -> Path:
+        path = tmp_path / "leaks.py"
+        path.write_text(LEAKS.format(exhibit=exhibit))
+        return path
+
+    yield write
+    models.forget("leaks")
+
+
+def test_models_lists_every_member_with_one_line() -> None:
+    result = lmzoo("models")
+    lines = result.out.splitlines()
+
+    assert result.code == 0
+    assert [line.split()[0] for line in lines] == list(models.entries()[0])
+    assert all(re.fullmatch(r"[a-z-]+ +\S.+\S +lmzoo", line) for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_models_as_json() -> None:
+    rows = json.loads(lmzoo("models --json").out)
+
+    assert {"name", "summary", "source", "target"} == set(rows[0])
+    assert "gpt" in [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize("command", ["models", "check", "new"])
+def test_help_and_mistakes(command: str) -> None:
+    shown, wrong = lmzoo(f"{command} --help"), lmzoo(f"{command} --nope")
+
+    assert (shown.code, wrong.code) == (0, 2)
+    assert shown.out.startswith(f"usage: lmzoo {command}")
+    assert wrong.err.startswith("error: ")
+    assert wrong.err.endswith(f"see lmzoo {command} --help\n")
+
+
+def test_check_of_a_law_abiding_model() -> None:
+    result = lmzoo("check gpt")
+
+    assert result.code == 0, result.out
+    assert "causality" in result.out
+
+
+def test_check_of_a_model_that_leaks(leaks) -> None:
+    result = lmzoo(f"check leaks --plugin {leaks()}")
+
+    assert result.code == 1
+    assert re.search(r"causality +BROKEN", result.out)
+
+
+def test_check_of_an_exhibit_that_says_so(leaks) -> None:
+    confession = 'exhibit = "causality"'
+    result = lmzoo(f"check leaks --plugin {leaks(confession)}")
+
+    assert result.code == 0, result.out
+    assert re.search(r"causality +BROKEN", result.out)
+
+
+def test_check_of_a_wrong_name_does_no_work() -> None:
+    result = lmzoo("check gpt gtp")
+
+    assert result.code == 2
+    assert result.out == ""
+    assert "did you mean 'gpt'" in result.err

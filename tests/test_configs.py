@@ -1,0 +1,32 @@
+"""Every file of configs/ parses, and names the model that its own name promises."""
+
+from pathlib import Path
+
+import pytest
+
+from lmzoo.registry import models
+from tests.cli.runner import lmzoo
+
+FOLDER = Path(__file__).parent.parent / "configs"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_every_member_has_a_file() -> None:
+    assert set(models._builtins) <= {file.stem for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_it_parses(file: Path) -> None:
+    result = lmzoo(f"fit --config {file} --print_config")
+    assert result.code == 0, result.err
+    if file.stem in models._builtins:
+        assert f"class_path: {models.class_path(file.stem)}" in result.out
+
+
+def test_what_is_printed_loads_back(tmp_path: Path) -> None:
+    first = lmzoo(f"fit --config {FOLDER / 'gpt.yaml'} --print_config")
+    file = tmp_path / "printed.yaml"
+    file.write_text(first.out)
+    second = lmzoo(f"fit --config {file} --print_config")
+    assert second.code == 0, second.err
+    assert second.out == first.out
