@@ -75,7 +75,7 @@ class Clock(Callback):
 
 
 def by_lmzoo(data: TextDataModule, steps: int) -> list[float]:
-    """Seconds of each step of ``lmzoo fit``: every callback and logger of a real run."""
+    """Seconds of each step of ``lmzoo fit``: every callback and logger of a run."""
     net = model(data)
     optimizers.use(net, OPTIMIZER, SCHEDULE)
     clock = Clock()
@@ -125,7 +125,9 @@ def main() -> None:
     for _ in range(options.rounds):
         hand = statistics.median(by_hand(data, options.steps))
         ours = statistics.median(by_lmzoo(data, options.steps))
-        rows.append({"hand_ms": hand * 1e3, "lmzoo_ms": ours * 1e3, "ratio": ours / hand})
+        rows.append(
+            {"hand_ms": hand * 1e3, "lmzoo_ms": ours * 1e3, "ratio": ours / hand}
+        )
         print(json.dumps(rows[-1]))
     result = {
         "ratio_median": statistics.median(row["ratio"] for row in rows),

@@ -32,7 +32,7 @@ def fit(name: str, options: list[str], folder: Path) -> dict:
     """Run one member in a process of its own; its summary."""
     line = [sys.executable, "-m", "lmzoo", "fit", "--model", name.split()[0], *options]
     line += ["--trainer.default_root_dir", str(folder)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
     return json.loads((folder / "summary.json").read_text())
@@ -58,7 +58,9 @@ def main() -> None:
         floors = summary["floors"]
         rows.append((name, summary))
         print(name, summary["best"]["metrics"]["bits_per_char"], file=sys.stderr)
-    print("| model | parameters | steps | tokens/s | nats/token | bits/char | context |")
+    print(
+        "| model | parameters | steps | tokens/s | nats/token | bits/char | context |"
+    )
     print("|---|---|---|---|---|---|---|")
     for name, s in sorted(rows, key=lambda r: r[1]["best"]["metrics"]["nll"]):
         best = s["best"]["metrics"]

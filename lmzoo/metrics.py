@@ -16,7 +16,7 @@ IGNORED = -100  # a target that is context only, as in torch's cross_entropy
 
 
 def perplexity(nll: float) -> float:
-    """exp of nats per token; infinity, not an exception, on overflow."""
+    """Exp of nats per token; infinity, not an exception, on overflow."""
     try:
         return math.exp(nll)
     except OverflowError:
@@ -72,7 +72,7 @@ class LanguageModelMetrics(Metric):
             self.bytes += self._lengths[1][seen].sum()
 
     def compute(self) -> dict[str, float]:
-        """nll (nats per token), perplexity, bits per character and byte, accuracies."""
+        """Nll (nats per token), perplexity, bits per character and byte, accuracies."""
         tokens = float(self.tokens)
         nll = float(self.nats) / tokens if tokens else math.nan
         result = {"nll": nll, "perplexity": perplexity(nll)}

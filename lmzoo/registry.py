@@ -193,7 +193,10 @@ models = Registry(
             "lmzoo.models.heaviside:Heaviside",
             "the faulty step-activation baseline, an exhibit",
         ),
-        "bare": ("lmzoo.models.feedforward:Bare", "embedding and head, nothing between"),
+        "bare": (
+            "lmzoo.models.feedforward:Bare",
+            "embedding and head, nothing between",
+        ),
         "mlp": ("lmzoo.models.feedforward:MLP", "position-wise multi-layer perceptron"),
         "ff": (
             "lmzoo.models.feedforward:FeedForward",
@@ -210,7 +213,10 @@ models = Registry(
             "lmzoo.models.convolution:ConvNoncausal",
             "sees the future, an exhibit that check rejects",
         ),
-        "gpt": ("lmzoo.models.gpt:GPT", "decoder-only Transformer (Radford et al. 2019)"),
+        "gpt": (
+            "lmzoo.models.gpt:GPT",
+            "decoder-only Transformer (Radford et al. 2019)",
+        ),
         "transformer-unmasked": (
             "lmzoo.models.gpt:TransformerUnmasked",
             "attention without a mask, an exhibit that check rejects",

@@ -54,7 +54,7 @@ class Run:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """lmzoo's own part: model name, arguments, data arguments, versions."""
+        """Lmzoo's own part: model name, arguments, data arguments, versions."""
         return self.checkpoint["lmzoo"]
 
     @property

@@ -29,7 +29,7 @@ INITIAL_TOLERANCE = 0.1  # nats around the expected initial loss
 RESERVED = ("state", "arguments", "metrics")
 
 
-class Broken(Exception):  # noqa: N818 (a verdict, not an error)
+class Broken(Exception):
     """A law does not hold; the message says what was seen."""
 
 
@@ -131,7 +131,7 @@ def _judge(law: str, prove: Callable[[Subject], str | None], subject: Subject) -
         return Row(law, "holds", prove(subject) or "")
     except Broken as broken:
         return Row(law, "broken", str(broken))
-    except Exception as error:  # noqa: BLE001 (a plugin may fail in any way)
+    except Exception as error:
         said = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
         return Row(law, "broken", said)
 
@@ -142,7 +142,7 @@ def tokens(rows: int, length: int, seed: int = 0) -> Tensor:
     return torch.randint(0, VOCABULARY, (rows, length), generator=generator)
 
 
-# ---- the laws --------------------------------------------------------------------------
+# ---- the laws -----------------------------------------------------------------------
 
 
 def constructor(subject: Subject) -> None:

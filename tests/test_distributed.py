@@ -34,9 +34,9 @@ def fit(text: Path, folder: Path, processes: int, more: str = "") -> dict:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return runs.read_checkpoint(
-        folder / "checkpoints" / runs.checkpoint_name(STEPS)
-    )["state_dict"]
+    return runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(STEPS))[
+        "state_dict"
+    ]
 
 
 def curve(folder: Path, column: str) -> list[float]:

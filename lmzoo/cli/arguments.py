@@ -96,7 +96,7 @@ def _take(request: Request, key: str, value: str | None) -> None:
 
 
 def _choose(request: Request) -> None:
-    """The last class named for model and data wins; arguments of another are dropped."""
+    """The last class named wins; arguments meant for another are dropped."""
     for name in ("model", "data"):
         chosen = None
         for config in request.configs:
@@ -105,7 +105,11 @@ def _choose(request: Request) -> None:
         setattr(request, name, chosen)
         for config in request.configs:
             section = config.get(name)
-            if section and chosen and section.setdefault("class_path", chosen) != chosen:
+            if (
+                section
+                and chosen
+                and section.setdefault("class_path", chosen) != chosen
+            ):
                 del config[name]
         for config in request.configs:
             preset = (config.get("model") or {}).pop("preset", None)
@@ -192,7 +196,7 @@ def _load(text: str) -> dict[str, Any]:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise UsageError(f"configuration {where}: {reason}") from error
     try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"configuration {where} is not YAML: {error}") from error
     if not isinstance(content, dict):

@@ -169,8 +169,8 @@ def digest(identity: dict[str, Any]) -> str:
 
 def _default(identity: dict[str, Any], plan: Plan) -> Path:
     path = identity.get("data.path")
-    path = path[0] if isinstance(path, list) and path else path
-    corpus = identity.get("data.corpus") or (Path(path).stem if path else "kjv")
+    first = str(path[0] if isinstance(path, list) and path else path)
+    corpus = identity.get("data.corpus") or (Path(first).stem if path else "kjv")
     corpus = re.sub(r"[^a-z0-9_-]+", "-", str(corpus).lower()).strip("-") or "text"
     name = re.sub(r"[^a-z0-9_-]+", "-", plan.model.rpartition(".")[2].lower())
     return Path("runs") / f"{name}-{corpus}-{digest(identity)}"

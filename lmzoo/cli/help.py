@@ -55,7 +55,9 @@ lmzoo validate: measure a run on the validation part of a text
 
 --help-all lists every option there is.""",
 }
-HELP["test"] = HELP["validate"].replace("validate", "test").replace("validation", "test")
+HELP["test"] = (
+    HELP["validate"].replace("validate", "test").replace("validation", "test")
+)
 
 
 def print_help(command: str) -> None:

@@ -15,14 +15,16 @@ def shorten(message: str, options: Iterable[str] = ()) -> str:
     message = re.sub(r"\s+", " ", message).strip()
     if unknown := re.search(r"[Uu]nrecognized arguments: --([\w.]+)", message):
         return _unknown_option(unknown[1], options)
-    where = re.match(r"(?:Parser key |Problem with given )?[\"']?([\w.]+)[\"']?: ", message)
+    where = re.match(
+        r"(?:Parser key |Problem with given )?[\"']?([\w.]+)[\"']?: ", message
+    )
     prefix = f"--{where[1]}: " if where else ""
     if "Errors: - " in message:  # one part for each allowed type; the first is meant
         first = message.split("Errors: - ", 1)[1]
         message = re.split(r" - Expected a <class 'NoneType'>", first)[0]
         inner = re.match(r"(?:Parser key [\"']?|--)(\w+)[\"']?: ?", message)
         if inner and where:
-            message = f"--{where[1]}.{inner[1]}: {message[inner.end():]}"
+            message = f"--{where[1]}.{inner[1]}: {message[inner.end() :]}"
         elif not message.startswith("--"):
             message = prefix + message
     elif where:
@@ -42,7 +44,9 @@ def _polished(message: str) -> str:
         r"expected float, given \1",
         message,
     )
-    message = re.sub(r"Expected an? (\w+)\. Got value: ", r"expected \1, given ", message)
+    message = re.sub(
+        r"Expected an? (\w+)\. Got value: ", r"expected \1, given ", message
+    )
     if "typing.Literal[" in message:
         head = message.split("Expected a", 1)[0]
         choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))

@@ -179,7 +179,7 @@ def _typed_source(request: Request, key: str) -> bool:
 
 
 def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
-    """Give ``model`` the weights of ``run``, row by row of the vocabulary where it grew.
+    """Give ``model`` the weights of ``run``, row by row where the vocabulary grew.
 
     Returns:
         Lines that say how many rows were shared and how many are new.
@@ -217,7 +217,8 @@ def _mapped(
     sizes = zip(tensor.shape, old.shape, strict=False)
     axes = [axis for axis, (_, size) in enumerate(sizes) if size == old_size]
     rest_equal = tensor.ndim == old.ndim and all(
-        a == b for i, (a, b) in enumerate(zip(tensor.shape, old.shape, strict=True))
+        a == b
+        for i, (a, b) in enumerate(zip(tensor.shape, old.shape, strict=True))
         if i not in axes[:1]
     )
     if not axes or not rest_equal:

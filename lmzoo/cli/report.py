@@ -1,23 +1,20 @@
 """What a person reads before and after a run, and what is written down of it."""
 
 import math
-import platform
 import sys
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from lmzoo import runs
+from lmzoo.cli.card import model_card
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
 
 FIGURES = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
 TITLES = ("nats/token", "perplexity", "bits/char", "bits/byte", "accuracy")
-WATTS_PER_CORE = 10.0  # of a busy CPU core, for the estimate in the model card
-WATTS_PER_GPU = 400.0
 
 
 def announce(cli: Any) -> None:
@@ -104,7 +101,7 @@ def measured(cli: Any, split: str) -> None:
     )
 
 
-# ---- figures ---------------------------------------------------------------------------
+# ---- figures ------------------------------------------------------------------------
 
 
 def count(model: Any) -> int:
@@ -217,7 +214,7 @@ def _log_best(cli: Any, summary: dict[str, Any]) -> None:
         logger.finalize("success")
 
 
-# ---- the terminal ------------------------------------------------------------------------
+# ---- the terminal -------------------------------------------------------------------
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -241,7 +238,9 @@ def show(summary: dict[str, Any]) -> None:
             table.add_row(label, *_cells(record["metrics"]))
     if summary["other_protocol"]:
         other = summary["other_protocol"]
-        label = "best, state carried" if "carried" in other["context"] else "best, fresh"
+        label = (
+            "best, state carried" if "carried" in other["context"] else "best, fresh"
+        )
         table.add_row(label, *_cells(other["metrics"]))
     if summary["test"]:
         label = "best test" if summary["best"] else "last test"
@@ -288,64 +287,3 @@ def _cells(figures: dict[str, Any]) -> list[str]:
         else:
             cells.append(f"{value:.3f}" if value < 1e4 else f"{value:.2e}")
     return cells
-
-
-# ---- the model card ----------------------------------------------------------------------
-
-
-def model_card(cli: Any, summary: dict[str, Any]) -> str:
-    """MODEL_CARD.md: data, intended use, limits, bias, device-hours and energy."""
-    data, best = summary["data"], summary["best"] or {"metrics": {}, "step": 0}
-    metrics = best["metrics"]
-    hours = summary["seconds"] / 3600
-    gpu = cli.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
-    units = cli.trainer.world_size if gpu else torch.get_num_threads()
-    watts = (WATTS_PER_GPU if gpu else WATTS_PER_CORE) * units
-    kind = "GPU" if gpu else "CPU thread"
-    rows = "\n".join(
-        f"| {name} | {split['characters']:,} | {split['tokens']:,} | "
-        f"{split['oov_share']:.3%} |"
-        for name, split in data["splits"].items()
-    )
-    return f"""# {summary["model"]} trained on {data["name"]}
-
-A language model of {summary["parameters"]:,} parameters, trained by lmzoo \
-{summary["versions"]["lmzoo"]} for {summary["steps"]:,} steps. Stopped: \
-{summary["stopped"]}.
-
-## Data
-
-{data["name"]}, SHA-256 `{data["sha256"]}`, {data["tokenizer"]["kind"]} tokenizer with \
-{data["tokenizer"]["vocab_size"]} symbols.
-
-| part | characters | tokens | unknown |
-|---|---|---|---|
-{rows}
-
-## Results
-
-Validation, best checkpoint (step {best["step"]:,}): \
-{metrics.get("bits_per_char", math.nan):.4f} bits per character, \
-{metrics.get("nll", math.nan):.4f} nats per token, perplexity \
-{metrics.get("perplexity", math.nan):.3f}; {summary["context"]}. It \
-{summary["verdict"]}.
-
-## Intended use and limits
-
-For study: comparing architectures, looking inside, teaching. It continues text in the
-manner of its training text and knows nothing else; it must not be used to state facts
-or to decide about people. Text that it was not trained on, other languages above all,
-is outside of what was measured.
-
-## Bias
-
-A model repeats what its text says, its views of people included. The text was not
-filtered and the model was not aligned: read what it writes as a sample of the text.
-
-## Compute
-
-{hours:.3f} hours on {units} {kind}(s) of {platform.machine()}; energy estimate \
-{hours * watts / 1000:.4f} kWh = hours x {units} x \
-{WATTS_PER_GPU if gpu else WATTS_PER_CORE:.0f} W / 1000, an assumed draw of a busy \
-{kind}, not a measurement.
-"""

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 
 from lmzoo.cli import arguments, folders, messages, prelude, report, settings
@@ -88,12 +88,14 @@ class TrainCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Any data module is allowed, text is the default."""
         parser.add_lightning_class_args(Trainer, "trainer")
-        parser.set_defaults({f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()})
+        parser.set_defaults(
+            {f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()}
+        )
         parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
         parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """lmzoo's own sections, and the two integers where the towers meet."""
+        """Lmzoo's own sections, and the two integers where the towers meet."""
         for key, base in (
             ("optimizer", Optimizer),
             ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
@@ -143,18 +145,23 @@ class TrainCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: the checkpoint stands below the typed options already."""
 
+    @property
+    def command(self) -> str:
+        """fit, validate or test."""
+        return str(self.subcommand)
+
     # ---- building -------------------------------------------------------------------
 
     def _set_seed(self) -> None:
-        seed = self.config[self.subcommand].seed_everything
+        seed = self.config[self.command].seed_everything
         if not 0 <= seed < 2**32:
             raise UsageError(f"--seed_everything {seed}: give 0 to {2**32 - 1}")
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         """Choose the folder; refuse what cannot work, before anything is built."""
-        config = self.config[self.subcommand]
-        settings.settle(config, self.subcommand)
+        config = self.config[self.command]
+        settings.settle(config, self.command)
         if self.subcommand == "fit":
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
@@ -167,13 +174,15 @@ class TrainCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:  # a constructor refuses what was given
             raise UsageError(messages.shorten(str(error))) from error
-        config = self.config[self.subcommand]
+        config = self.config[self.command]
         self.model.seed = int(config.seed_everything)
         if self.model.carry_state:
             self.datamodule.order = "stream"
             self.datamodule.protocol = "carried"
         optimizers.use(
-            self.model, settings.plain(config.optimizer), settings.plain(config.get("lr_scheduler"))
+            self.model,
+            settings.plain(config.optimizer),
+            settings.plain(config.get("lr_scheduler")),
         )
         self.notes = [*self.plan.notes, *self.datamodule.notes]
         if self.plan.weights is not None:
@@ -184,7 +193,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with lmzoo's way of saving and its own callbacks."""
-        init = self.config_init[self.subcommand]
+        init = self.config_init[self.command]
         trainer = dict(init["trainer"])
         self.checkpoints, self.samples = init["checkpoints"], init["samples"]
         self.early_stopping = init["early_stopping"]
@@ -192,7 +201,7 @@ class TrainCLI(LightningCLI):
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
         if self.subcommand == "fit":
-            seconds = self.config[self.subcommand].budget.seconds
+            seconds = self.config[self.command].budget.seconds
             if seconds and not self.model.counting:
                 trainer["max_steps"] = self._budget(seconds, trainer)
             settings.settle_validation(trainer, self.datamodule, self.early_stopping)
@@ -261,7 +270,7 @@ class TrainCLI(LightningCLI):
         report.measured(self, "test")
 
 
-class AlreadyFinished(Exception):  # noqa: N818 (no error: it ends well)
+class AlreadyFinished(Exception):
     """The same command has been run to its end before."""
 
     def __init__(self, folder: folders.RunFolder) -> None:

@@ -95,7 +95,9 @@ class LanguageModel(LightningModule):
         self.save_hyperparameters(self.arguments)
         self.metrics = LanguageModelMetrics()
         self.seed = 0
-        self.optimizer_factory: Callable[[list[dict[str, Any]]], Optimizer] | None = None
+        self.optimizer_factory: Callable[[list[dict[str, Any]]], Optimizer] | None = (
+            None
+        )
         self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
         self.grad_norm: Tensor | None = None
         self._carried: State = None

@@ -28,7 +28,8 @@ class Conv(WindowModel):
     """Residual layers of causal dilated convolution.
 
     Maps tokens (B, T) to logits (B, T, V) for any T. One prediction sees ``window`` =
-    1 + (kernel_size - 1) * (2 ** num_layers - 1) tokens.
+    1 + (kernel_size - 1) * (2 ** num_layers - 1) tokens; what lies further back than
+    ``context_length`` is never trained.
 
     Args:
         vocab_size: number of distinct tokens V.

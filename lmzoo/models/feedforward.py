@@ -37,7 +37,8 @@ class FeedForward(WindowModel):
     Args:
         vocab_size: number of distinct tokens V.
         context_length: tokens in a training window.
-        window: tokens that one prediction sees, w.
+        window: tokens that one prediction sees, w; what lies further back than
+            ``context_length`` is never trained.
         d_model: size of a token's embedding, D.
         d_hidden: width of the hidden layers.
         num_layers: hidden layers; those after the first are residual.

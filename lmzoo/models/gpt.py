@@ -186,8 +186,7 @@ class GPT(LanguageModel):
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1."""
         x, maps = self._inputs(tokens), []
-        for layer in self.layers:
-            assert isinstance(layer, Block)
+        for layer in (m for m in self.modules() if isinstance(m, Block)):
             maps.append(layer.attention.weights(layer.attention_norm(x)))
             x = layer(x)
         return torch.stack(maps, dim=1)

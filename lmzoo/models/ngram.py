@@ -134,9 +134,7 @@ class NGram(LanguageModel):
             UsageError: more than one process.
         """
         if self.trainer.world_size > 1:
-            raise UsageError(
-                "ngram counts in one process; leave out --trainer.devices"
-            )
+            raise UsageError("ngram counts in one process; leave out --trainer.devices")
         self.count(self.trainer.datamodule.train_tokens)  # type: ignore[attr-defined]
         self.to(self.device)
 

@@ -43,7 +43,7 @@ def calibrated_steps(
     Args:
         model: as it will be trained.
         data: the data module.
-        settings: the Trainer's arguments; precision, accelerator and accumulation count.
+        settings: the Trainer's arguments.
         seconds: the budget.
     """
     keys = ("accelerator", "precision", "accumulate_grad_batches", "gradient_clip_val")

@@ -32,8 +32,8 @@ def floors(data: Any, split: str = "val") -> dict[str, dict[str, float]]:
     """Figures of each floor on a split of a ``TextDataModule``; cached by its text.
 
     Returns:
-        name -> nll, perplexity, bits_per_char, bits_per_byte; compressors have bits only.
-        Where a text was cut to the caps of this module, the row says ``capped``.
+        name -> nll, perplexity, bits_per_char, bits_per_byte; a compressor has bits
+        only. Where a text was cut to the caps of this module, the row says ``capped``.
     """
     described = json.dumps(data.describe(), sort_keys=True, default=str)
     key = hashlib.sha256(f"floors 1 {split} {described}".encode()).hexdigest()[:32]
@@ -79,7 +79,7 @@ def _nats(model: NGram, text: torch.Tensor) -> float:
     """Summed loss of every target, each with the full context before it."""
     total = 0.0
     for start in range(0, len(text) - 1, CHUNK):
-        before = max(0, start - model.window)
+        before = max(0, start - (model.window or 0))
         tokens = text[before : min(start + CHUNK, len(text) - 1)]
         targets = text[before + 1 : before + 1 + len(tokens)]
         log_probs = model.target_log_probs(tokens[None], targets[None])[0]

@@ -135,7 +135,7 @@ class Telemetry(Callback):
         now = time.perf_counter()
         self._row_seconds += now - (self._since or now)
         self._since = now
-        due = trainer.global_step % max(1, trainer.log_every_n_steps) == 0
+        due = trainer.global_step % max(1, int(vars(trainer)["log_every_n_steps"])) == 0
         if due and not trainer.fit_loop.epoch_loop._should_accumulate():
             self._write(trainer, pl_module)
 
@@ -183,7 +183,7 @@ class Samples(Callback):
     """After every validation, a text from a fixed prompt and a fixed seed.
 
     Args:
-        prompt: text to continue; empty starts from the beginning of the validation part.
+        prompt: text to continue; empty takes the validation part's first token.
         length: tokens to sample; 0 switches samples off.
         temperature: of the softmax.
         top_k: sample among the k likeliest tokens; 0 among all.

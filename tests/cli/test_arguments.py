@@ -1,4 +1,4 @@
-"""What was typed becomes plain: names, files, the environment, the order of strength."""
+"""What was typed becomes plain: names, files, environment, order of strength."""
 
 from pathlib import Path
 

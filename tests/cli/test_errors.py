@@ -98,7 +98,9 @@ FILES = {
     "typo.yaml": b"model: gtp\n",
     "raises.py": b"x = 1 / 0\n",
     "missing.py": b"import a_package_that_is_not_there\n",
-    "clash.py": (PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n').encode(),
+    "clash.py": (
+        PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n'
+    ).encode(),
     "notlm.py": (PLUGIN + '@register_model("zz")\nclass G: ...\n').encode(),
     "badname.py": (
         PLUGIN + '@register_model("Z Z")\nclass G(LanguageModel): ...\n'
@@ -116,7 +118,9 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("line", "said"), DATA + VOCABULARY + OPTIONS + PLUGINS)
 def test_mistakes_of_fit(line: str, said: str, tmp_path: Path) -> None:
-    data = "" if "--data.path" in line or "--data.corpus" in line else "--data.path ok.txt"
+    data = (
+        "" if "--data.path" in line or "--data.corpus" in line else "--data.path ok.txt"
+    )
     steps = "" if "max_steps" in line else "--trainer.max_steps 2"
     before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
     result = lmzoo(f"fit --model gpt {SMALL} {data} {steps} {line}")

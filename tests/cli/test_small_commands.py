@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,10 @@ from lmzoo import LanguageModel, register_model
 class Leaks(LanguageModel):
     """Looks one token ahead."""
 
-    {exhibit}
-
     def __init__(self, vocab_size: int, context_length: int = 16) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, 16)
-        self.head = nn.Linear(16, vocab_size)
+        self.embedding = nn.Embedding(vocab_size, 64)
+        self.head = nn.Linear(64, vocab_size)
         nn.init.normal_(self.head.weight, std=0.02)
 
     def forward(self, tokens):
@@ -36,15 +35,11 @@ class Leaks(LanguageModel):
 
 
 @pytest.fixture
-def leaks(tmp_path: Path):
-    """Write the plugin file above, with or without its confession."""
-
-    def write(exhibit: str = "") -> Path:
-        path = tmp_path / "leaks.py"
-        path.write_text(LEAKS.format(exhibit=exhibit))
-        return path
-
-    yield write
+def leaks(tmp_path: Path) -> Iterator[Path]:
+    """The plugin file above."""
+    path = tmp_path / "leaks.py"
+    path.write_text(LEAKS)
+    yield path
     models.forget("leaks")
 
 
@@ -83,18 +78,17 @@ def test_check_of_a_law_abiding_model() -> None:
 
 
 def test_check_of_a_model_that_leaks(leaks) -> None:
-    result = lmzoo(f"check leaks --plugin {leaks()}")
+    result = lmzoo(f"check leaks --plugin {leaks}")
 
     assert result.code == 1
-    assert re.search(r"causality +BROKEN", result.out)
+    assert re.search(r"causality +broken", result.out, re.IGNORECASE)
 
 
-def test_check_of_an_exhibit_that_says_so(leaks) -> None:
-    confession = 'exhibit = "causality"'
-    result = lmzoo(f"check leaks --plugin {leaks(confession)}")
+def test_check_of_an_exhibit_that_breaks_what_it_says() -> None:
+    result = lmzoo("check conv-noncausal")
 
     assert result.code == 0, result.out
-    assert re.search(r"causality +BROKEN", result.out)
+    assert re.search(r"causality +broken", result.out, re.IGNORECASE)
 
 
 def test_check_of_a_wrong_name_does_no_work() -> None:

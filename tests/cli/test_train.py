@@ -56,9 +56,10 @@ def test_the_best_is_the_true_minimum_of_the_curve(run: Path) -> None:
 
 def test_the_run_learned(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["best"]["metrics"]["bits_per_char"] < summary["floors"]["uniform"][
-        "bits_per_char"
-    ]
+    assert (
+        summary["best"]["metrics"]["bits_per_char"]
+        < summary["floors"]["uniform"]["bits_per_char"]
+    )
     assert summary["stopped"] == "all 40 steps done"
     assert summary["data"]["splits"]["train"]["characters"] > 0
 
@@ -184,9 +185,7 @@ def test_the_defaults_run_under(precision: str, story: Path, tmp_path: Path) -> 
     )
 
 
-def test_no_validation_part_when_none_is_asked_for(
-    story: Path, tmp_path: Path
-) -> None:
+def test_no_validation_part_when_none_is_asked_for(story: Path, tmp_path: Path) -> None:
     result = fit(
         f"--data.path {story} --data.val_fraction 0 --data.test_fraction 0 "
         f"--trainer.max_steps 3 --trainer.default_root_dir {tmp_path / 'r'}"

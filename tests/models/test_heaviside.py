@@ -295,7 +295,7 @@ def test_the_surrogate_reaches_every_parameter() -> None:
 
 
 def test_the_surrogate_beats_cross_entropy() -> None:
-    """On a text in which three symbols decide the next, for few hidden units."""
+    """On a text in which two symbols decide the next, for few hidden units."""
     generator = torch.Generator().manual_seed(3)
     table = torch.randint(0, 11, (11, 11), generator=generator)
     text = torch.randint(0, 11, (64, 2), generator=generator)

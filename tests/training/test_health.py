@@ -29,6 +29,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 
 from lmzoo.errors import UsageError
+from lmzoo.models.heaviside import Heaviside
 from lmzoo.training.health import HealthReport
 from lmzoo.training.verdicts import verdicts
 from tests.training.tiny import Successors, Tiny, trainer
@@ -382,3 +383,25 @@ def test_the_training_loss_of_the_last_interval_reaches_the_verdict(tmp_path) ->
 def test_gradient_steps_out_of_range() -> None:
     with pytest.raises(ValueError, match="given 0"):
         HealthReport(gradient_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "words"),
+    [
+        ("detached", "no-gradient", "nothing is trained"),
+        ("cross-entropy", "dead-parameters", "no gradient reached embedding.weight"),
+    ],
+)
+def test_the_exhibit_itself_is_diagnosed(
+    setting: str, code: str, words: str, tmp_path
+) -> None:
+    model = Heaviside(vocab_size=5, context_length=4, setting=setting)
+
+    assert words in message(fit(tmp_path, model), code)
+
+
+def test_the_exhibit_itself_is_refused(tmp_path) -> None:
+    model = Heaviside(vocab_size=5, context_length=4, setting="zero-one")
+
+    with pytest.raises(UsageError, match="heaviside cannot learn"):
+        fit(tmp_path, model)

@@ -33,7 +33,10 @@ def test_a_new_name_becomes_a_column(tmp_path: Path) -> None:
     log = MetricsFile(path)
     log.log_metrics({"train/nll": 1.0}, 1)
     log.log_metrics({"mine": 2.0}, 2)
-    assert [(r["train/nll"], r["mine"]) for r in rows(path)] == [("1.0", ""), ("", "2.0")]
+    assert [(r["train/nll"], r["mine"]) for r in rows(path)] == [
+        ("1.0", ""),
+        ("", "2.0"),
+    ]
 
 
 def test_tensorboard_holds_scalars_samples_and_the_best(

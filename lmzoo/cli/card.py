@@ -1,0 +1,68 @@
+"""MODEL_CARD.md: data, results, intended use, limits, bias, device-hours and energy."""
+
+import math
+import platform
+from typing import Any
+
+import torch
+
+WATTS_PER_CORE = 10.0  # of a busy CPU core, for the estimate in the card
+WATTS_PER_GPU = 400.0
+
+
+def model_card(cli: Any, summary: dict[str, Any]) -> str:
+    """MODEL_CARD.md: data, intended use, limits, bias, device-hours and energy."""
+    data, best = summary["data"], summary["best"] or {"metrics": {}, "step": 0}
+    metrics = best["metrics"]
+    hours = summary["seconds"] / 3600
+    gpu = cli.trainer.accelerator.__class__.__name__ == "CUDAAccelerator"
+    units = cli.trainer.world_size if gpu else torch.get_num_threads()
+    watts = (WATTS_PER_GPU if gpu else WATTS_PER_CORE) * units
+    kind = "GPU" if gpu else "CPU thread"
+    rows = "\n".join(
+        f"| {name} | {split['characters']:,} | {split['tokens']:,} | "
+        f"{split['oov_share']:.3%} |"
+        for name, split in data["splits"].items()
+    )
+    return f"""# {summary["model"]} trained on {data["name"]}
+
+A language model of {summary["parameters"]:,} parameters, trained by lmzoo \
+{summary["versions"]["lmzoo"]} for {summary["steps"]:,} steps. Stopped: \
+{summary["stopped"]}.
+
+## Data
+
+{data["name"]}, SHA-256 `{data["sha256"]}`, {data["tokenizer"]["kind"]} tokenizer with \
+{data["tokenizer"]["vocab_size"]} symbols.
+
+| part | characters | tokens | unknown |
+|---|---|---|---|
+{rows}
+
+## Results
+
+Validation, best checkpoint (step {best["step"]:,}): \
+{metrics.get("bits_per_char", math.nan):.4f} bits per character, \
+{metrics.get("nll", math.nan):.4f} nats per token, perplexity \
+{metrics.get("perplexity", math.nan):.3f}; {summary["context"]}. It \
+{summary["verdict"]}.
+
+## Intended use and limits
+
+For study: comparing architectures, looking inside, teaching. It continues text in the
+manner of its training text and knows nothing else; it must not be used to state facts
+or to decide about people. Text that it was not trained on, other languages above all,
+is outside of what was measured.
+
+## Bias
+
+A model repeats what its text says, its views of people included. The text was not
+filtered and the model was not aligned: read what it writes as a sample of the text.
+
+## Compute
+
+{hours:.3f} hours on {units} {kind}(s) of {platform.machine()}; energy estimate \
+{hours * watts / 1000:.4f} kWh = hours x {units} x \
+{WATTS_PER_GPU if gpu else WATTS_PER_CORE:.0f} W / 1000, an assumed draw of a busy \
+{kind}, not a measurement.
+"""
