@@ -84,7 +84,7 @@ class Registry:
         """The entry called ``name``.
 
         Raises:
-            UsageError: no such name (the nearest is suggested), or two packages claim it.
+            UsageError: no such name (the nearest is said), or two packages claim it.
         """
         table, problems = self.entries()
         if name in table:

@@ -3,9 +3,9 @@
 >>> from lmzoo.testing import check_model
 >>> assert check_model("gpt").ok
 
-Each law is one function that raises ``Broken`` with what it saw. A law that cannot apply
-(a counting model has no gradients) is listed as not applying, never skipped in silence;
-an exhibit must break exactly the law that it names.
+Each law is one function that raises ``Broken`` with what it saw. A law that cannot
+apply (a counting model has no gradients) is listed as not applying, never skipped in
+silence; an exhibit must break exactly the law that it names.
 """
 
 import inspect

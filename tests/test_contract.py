@@ -18,9 +18,8 @@ def test_the_whole_zoo_keeps_the_contract(name: str) -> None:
         assert unproved == ["counts"]
 
 
-@pytest.mark.parametrize(
-    "name", ["gpt", "ff", "lstm", "gru", "rnn", "conv", "mlp", "bare"]
-)
+# not bare: tied, its logits are symmetric, so no text but a repetition can be learned
+@pytest.mark.parametrize("name", ["gpt", "ff", "lstm", "gru", "rnn", "conv", "mlp"])
 @pytest.mark.parametrize("head_bias", [False, True])
 def test_tied_and_biased_heads_keep_it_too(name: str, head_bias: bool) -> None:
     report = check_model(name, tie_embeddings=True, head_bias=head_bias)

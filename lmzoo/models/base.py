@@ -26,13 +26,24 @@ class Batch(Protocol):
     """What a data module yields: see ``lmzoo.text.loader.Batch``."""
 
     @property
-    def tokens(self) -> Tensor: ...  # (B, T)
+    def tokens(self) -> Tensor:
+        """Token ids (B, T)."""
+        ...
+
     @property
-    def targets(self) -> Tensor: ...  # (B, T), -100 where not counted
+    def targets(self) -> Tensor:
+        """Next tokens (B, T), -100 where not counted."""
+        ...
+
     @property
-    def position(self) -> int: ...  # global index of the first sample
+    def position(self) -> int:
+        """Global index of the first sample."""
+        ...
+
     @property
-    def first(self) -> bool: ...  # a carried state starts afresh here
+    def first(self) -> bool:
+        """Whether a carried state starts afresh here."""
+        ...
 
 
 class Window(NamedTuple):
@@ -76,6 +87,7 @@ class LanguageModel(LightningModule):
     arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Note the constructor's arguments before it runs."""
         self = super().__new__(cls)
         if args or kwargs:  # copying calls __new__ bare, and brings the arguments along
             bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)

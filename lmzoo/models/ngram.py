@@ -24,8 +24,8 @@ from lmzoo.models.base import Batch, LanguageModel
 class NGram(LanguageModel):
     """Witten-Bell interpolated n-grams up to ``order``, counted in one pass.
 
-    The tables are buffers, so a checkpoint holds them; they hold the training text up to
-    ``order`` tokens in a row, which is to be known before a checkpoint is given away.
+    The tables are buffers, so a checkpoint holds them, and with them every stretch of
+    ``order`` tokens of the training text: know this before giving a checkpoint away.
     Runs in one process only.
 
     Args:
@@ -75,13 +75,13 @@ class NGram(LanguageModel):
         for level, ids in self._contexts(tokens):
             rows = (ids >= 0).nonzero()[:, 0]
             row, token, count, total, types = self._rows(level, ids[rows])
-            mixed = p[rows] * types[:, None]
+            mixed = p[rows] * types[:, None].float()
             mixed[row, token] += count.float()
-            p[rows] = mixed / (total + types)[:, None]
+            p[rows] = mixed / (total + types)[:, None].float()
         return p.log().view(*tokens.shape, size)
 
     def target_log_probs(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target alone, (B, T) float64; no (V,) row is built."""
+        """Log-probability of each target, (B, T) float64; no (V,) row is built."""
         size, wanted = self.vocab_size, targets.flatten()
         p = torch.full((tokens.numel(),), 1 / size, dtype=torch.float64)
         for level, ids in self._contexts(tokens):
@@ -98,12 +98,14 @@ class NGram(LanguageModel):
     def count(self, tokens: np.ndarray) -> None:
         """Fill the tables from a text, ids (n,); what was there before is dropped."""
         text = np.asarray(tokens).astype(np.int64)
+        if not len(text):
+            raise ValueError("expected a text to count, given no tokens")
         size, sizes = self.vocab_size, []
         ids = np.zeros(len(text), np.int64)  # context before each token, by number
         keys = np.zeros(1, np.int64)
         for level in range(self.order):
             if level:  # one more token, the older one, in front of each context
-                longer = ids[1:] * size + text[: len(text) - level]
+                longer = ids[1:] * size + text[: max(0, len(text) - level)]
                 bound = len(keys) * size
                 keys, _, ids = _distinct(longer, bound)
             pairs = ids * size + text[level:]
@@ -115,7 +117,7 @@ class NGram(LanguageModel):
         self.hparams["table_sizes"] = sizes
 
     def successors(self, context: list[int]) -> dict[int, int]:
-        """What was counted after ``context`` (at most order - 1 tokens): token -> count."""
+        """Token -> count after ``context``, which has at most order - 1 tokens."""
         if len(context) >= self.order:
             raise ValueError(
                 f"expected at most {self.order - 1} tokens, given {len(context)}"
@@ -178,7 +180,7 @@ class NGram(LanguageModel):
         entries = self._table(level)[1]
         start = torch.searchsorted(entries, ids * self.vocab_size)
         end = torch.searchsorted(entries, (ids + 1) * self.vocab_size)
-        return totals[ids].float(), (end - start).float()
+        return totals[ids].double(), (end - start).double()
 
     def _table(self, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         keys, entries, counts, totals = (
