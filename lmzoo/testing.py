@@ -27,6 +27,7 @@ VOCABULARY = 29
 CONTEXT = 16
 INITIAL_TOLERANCE = 0.1  # nats around the expected initial loss
 RESERVED = ("state", "arguments", "metrics")
+MEASURES = ("nll", "validation_step", "test_step", "step")
 
 
 class Broken(Exception):
@@ -159,7 +160,8 @@ def constructor(subject: Subject) -> None:
         if parameter.name != "vocab_size" and parameter.default is parameter.empty:
             raise Broken(f"the argument {parameter.name!r} has no default")
     model = subject.make()
-    json.dumps(model.arguments)
+    if json.loads(json.dumps(model.arguments)) != model.arguments:
+        raise Broken("its arguments are not the same after JSON: use lists, not tuples")
     again = subject.cls(**model.arguments)
     mine, other = model.state_dict(), again.state_dict()
     if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in other.items()}:
@@ -174,6 +176,9 @@ def attributes(subject: Subject) -> None:
             raise Broken(f"{name!r} belongs to the base class")
     if "state" in vars(model) or "step" in vars(model) or "loss" in vars(model):
         raise Broken("'state', 'step' and 'loss' are methods or live outside")
+    for name in MEASURES:
+        if getattr(cls, name) is not getattr(LanguageModel, name):
+            raise Broken(f"{name!r} decides how quality is measured: the base's alone")
     if cls.loss is not LanguageModel.loss and not cls.exhibit:
         raise Broken("the loss belongs to the base class; only an exhibit overrides it")
 
@@ -194,7 +199,7 @@ def shapes(subject: Subject) -> None:
 
 def causality(subject: Subject) -> None:
     """Changing later tokens leaves the logits before them bit-equal; train mode too."""
-    model = subject.make()
+    model = stirred(subject)
     length = model.context_length
     text = tokens(2, length)
     for training in (False, True):
@@ -214,6 +219,57 @@ def causality(subject: Subject) -> None:
                     f"{place} on are changed: the model sees the future"
                 )
     model.eval()
+    _no_gradient_from_later(model, text)
+
+
+def _no_gradient_from_later(model: LanguageModel, text: Tensor) -> None:
+    """The logits at a position have no gradient at later input vectors."""
+    found: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and not found:
+            hook = module.register_forward_hook(
+                lambda _m, _i, out: (
+                    found.append(out.retain_grad() or out)
+                    if out.requires_grad
+                    else None
+                )
+            )
+            place = text.shape[1] // 2
+            model(text)[:, place].sum().backward()
+            hook.remove()
+            if found and found[0].shape[:2] == text.shape:
+                grad = found[0].grad
+                if grad is not None and bool(grad[:, place + 1 :].any()):
+                    raise Broken("a later token's vector has a gradient: a leak")
+            model.zero_grad()
+            return
+
+
+def window(subject: Subject) -> str:
+    """What a model says of its window is true: older tokens do not matter."""
+    model = stirred(subject)
+    if model.window is None:
+        return "the whole context"
+    size = model.window
+    text = tokens(2, size + 4, seed=5)
+    older = text.clone()
+    older[:, :4] = (older[:, :4] + 1) % model.vocab_size
+    with torch.no_grad():
+        close(
+            model(older)[:, -1], model(text)[:, -1], 1e-6, f"beyond its window {size}"
+        )
+    return f"{size} tokens"
+
+
+def stirred(subject: Subject) -> Any:
+    """An instance with noise on its weights: nothing hides behind a zero."""
+    model = subject.make()
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter += 0.02 * noise
+    return model
 
 
 def batch(subject: Subject) -> None:
@@ -255,13 +311,26 @@ def step(subject: Subject) -> None:
                 state, seen = None, 0
                 for size in itertools.cycle(sizes):
                     part = text[:, seen : seen + size]
-                    logits, state = model.step(part, state)
+                    logits, state = model.advance(part, state)
+                    wanted = expected[:, seen : seen + part.shape[1]]
                     seen += part.shape[1]
+                    if subject.cls.exhibit == "causality":  # sees the rest of a chunk
+                        logits, wanted = logits[:, -1], wanted[:, -1]
                     what = f"step after {seen} tokens in chunks of {sizes[:3]}"
                     tight = tolerance if dtype == logits.dtype else 2e-5
-                    close(logits, expected[:, seen - 1], tight, what)
+                    close(logits, wanted, tight, what)
+                    _batch_first(state, len(text))
                     if seen >= length:
                         break
+
+
+def _batch_first(state: Any, rows: int) -> None:
+    parts = state if isinstance(state, tuple | list) else (state,)
+    for part in parts:
+        if isinstance(part, Tensor) and len(part) != rows:
+            raise Broken(f"a state of shape {tuple(part.shape)} is not batch-first")
+        if isinstance(part, tuple | list):
+            _batch_first(part, rows)
 
 
 def _reference(model: LanguageModel, text: Tensor, seen: int) -> Tensor:
@@ -399,6 +468,8 @@ def counts(subject: Subject) -> str:
 
 def close(left: Tensor, right: Tensor, tolerance: float, what: str) -> None:
     """Raise ``Broken`` unless two tensors agree to ``tolerance``."""
+    if left.shape != right.shape:
+        raise Broken(f"{what}: shape {tuple(left.shape)}, not {tuple(right.shape)}")
     gap = float((left - right).abs().max())
     if not gap <= tolerance:
         raise Broken(f"{what}: differs by {gap:.2g} from the full forward pass")
@@ -411,6 +482,7 @@ LAWS: dict[str, Callable[[Subject], str | None]] = {
     "deterministic": deterministic,
     "causality": causality,
     "batch": batch,
+    "window": window,
     "step": step,
     "fork": fork,
     "state_dict": state_dict,

@@ -143,7 +143,64 @@ class Miscounts(Bigram):
         return {int(t): self.text.count(t) + 1 for t in set(self.text)}
 
 
+class UnderstatesItsWindow(LanguageModel):
+    """Sees three tokens, says one."""
+
+    def __init__(self, vocab_size: int, context_length: int = 16, d_model: int = 32):
+        super().__init__()
+        self.window = 1
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.mix = nn.Conv1d(d_model, d_model, 3)
+        self.head = nn.Linear(d_model, vocab_size)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = F.pad(self.embedding(tokens).transpose(1, 2), (2, 0))
+        return self.head(self.mix(x).transpose(1, 2))
+
+
+class OwnMeasure(Bigram):
+    def nll(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return super().nll(logits, targets) / 2
+
+
+class WrongBeforeTheLast(Bigram):
+    def advance(self, tokens: Tensor, state: object = None) -> tuple:
+        logits, state = super().advance(tokens, state)
+        logits = logits.clone()
+        logits[:, :-1] += 0.1
+        return logits, state
+
+
+class TimeFirstState(Bigram):
+    def advance(self, tokens: Tensor, state: object = None) -> tuple:
+        logits, _ = super().advance(tokens, None)
+        return logits, (torch.zeros(tokens.shape[0] + 3, 2),)
+
+
+class TupleDefault(Bigram):
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 16,
+        sizes: tuple[int, int] = (1, 2),
+    ):
+        super().__init__(vocab_size, context_length)
+
+
+class LeaksBehindAZero(SeesTheFuture):
+    def __init__(self, vocab_size: int, context_length: int = 16, d_model: int = 32):
+        super().__init__(vocab_size, context_length, d_model)
+        nn.init.zeros_(self.head.weight)
+
+
 CONTROLS = [
+    (UnderstatesItsWindow, "window"),
+    (OwnMeasure, "attributes"),
+    (WrongBeforeTheLast, "step"),
+    (TimeFirstState, "step"),
+    (TupleDefault, "constructor"),
+    (LeaksBehindAZero, "causality"),
     (LightningDemo, "causality"),
     (SeesTheFuture, "causality"),
     (ShiftedTargets, "causality"),

@@ -86,6 +86,12 @@ class GPT(LanguageModel):
         "gpt-nano": _sizes(3, 3, 48),
     }
 
+    recipe: ClassVar[dict[str, Any]] = {
+        "optimizer.lr": 3e-3,
+        "data.batch_size": 12,
+        "lr_scheduler.warmup_steps": 60,
+        "trainer.max_steps": 7500,
+    }
     causal: ClassVar[bool] = True
 
     def __init__(

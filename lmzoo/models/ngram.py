@@ -80,11 +80,16 @@ class NGram(LanguageModel):
             p[rows] = mixed / (total + types)[:, None].float()
         return p.log().view(*tokens.shape, size)
 
-    def target_log_probs(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each target, (B, T) float64; no (V,) row is built."""
+    def target_log_probs(
+        self, tokens: Tensor, targets: Tensor, order: int | None = None
+    ) -> Tensor:
+        """Log-probability of each target, (B, T) float64; no (V,) row is built.
+
+        A lower ``order`` gives the figures of a model that counted only so far.
+        """
         size, wanted = self.vocab_size, targets.flatten()
         p = torch.full((tokens.numel(),), 1 / size, dtype=torch.float64)
-        for level, ids in self._contexts(tokens):
+        for level, ids in self._contexts(tokens)[:order]:
             known = ids >= 0
             entries, counts, totals = self._table(level)[1:]
             keys = ids.clamp(min=0) * size + wanted
@@ -129,14 +134,17 @@ class NGram(LanguageModel):
         _, token, count, _, _ = self._rows(len(context), ids[-1:])
         return dict(zip(token.tolist(), count.tolist(), strict=True))
 
-    def on_train_start(self) -> None:
-        """Count the training text, straight from its memory map.
+    def setup(self, stage: str) -> None:
+        """Refuse several processes, before Lightning wraps the model for them.
 
         Raises:
             UsageError: more than one process.
         """
-        if self.trainer.world_size > 1:
-            raise UsageError("ngram counts in one process; leave out --trainer.devices")
+        if stage == "fit" and self.trainer.world_size > 1:
+            raise UsageError("ngram counts in one process; give --trainer.devices 1")
+
+    def on_train_start(self) -> None:
+        """Count the training text, straight from its memory map."""
         self.count(self.trainer.datamodule.train_tokens)  # type: ignore[attr-defined]
         self.to(self.device)
 

@@ -24,6 +24,13 @@ from lmzoo.models.layers import (
     require_probability,
 )
 
+RECIPE = {
+    "optimizer.lr": 4e-3,
+    "optimizer.weight_decay": 0.0,
+    "data.batch_size": 12,
+    "lr_scheduler.warmup_steps": 60,
+    "trainer.max_steps": 14_000,
+}
 TIED_STD = 0.1  # between what suits the input of a cell and what suits the head
 
 
@@ -110,28 +117,24 @@ class Recurrent(LanguageModel):
 
 
 class RNN(Recurrent):
-    """Elman network: h_t = tanh(W x_t + U h_{t-1} + b). The simplest memory."""
+    """Elman network: h_t = tanh(W x_t + U h_{t-1} + b), the simplest memory."""
 
     cell = nn.RNN
+    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "optimizer.lr": 2e-3}
 
 
 class GRU(Recurrent):
     """Gated recurrent unit: two gates decide what h keeps and what it takes in."""
 
     cell = nn.GRU
+    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "trainer.max_steps": 8_000}
 
 
 class LSTM(Recurrent):
     """Long short-term memory: a cell state c that three gates erase, write and read."""
 
     cell = nn.LSTM
-    recipe: ClassVar[dict[str, Any]] = {
-        "optimizer.lr": 4e-3,
-        "optimizer.weight_decay": 0.0,
-        "data.batch_size": 12,
-        "lr_scheduler.warmup_steps": 60,
-        "trainer.max_steps": 10_000,
-    }
+    recipe: ClassVar[dict[str, Any]] = RECIPE
 
 
 def _swap(state: State) -> State:

@@ -22,7 +22,7 @@ from lmzoo.runs import write_json
 from lmzoo.text.store import cache_folder
 
 ORDERS = {"unigram": 1, "trigram": 3, "5-gram": 5}
-COUNTED = 20_000_000  # tokens at most; a longer text is counted from its start
+COUNTED = 20_000_000  # tokens at most: the last ones of a longer training text
 MEASURED = 2_000_000  # tokens at most
 COMPRESSED = 20_000_000  # characters at most
 CHUNK = 200_000  # targets measured at a time
@@ -48,7 +48,7 @@ def floors(data: Any, split: str = "val") -> dict[str, dict[str, float]]:
 
 
 def _counted(data: Any, split: str) -> dict[str, dict[str, float]]:
-    train = np.asarray(data.train_tokens[:COUNTED])
+    train = np.asarray(data.train_tokens[-COUNTED:])
     text = np.asarray(getattr(data, f"{split}_tokens")[:MEASURED]).astype(np.int64)
     targets = text[1:]
     chars, sizes = (
@@ -58,10 +58,10 @@ def _counted(data: Any, split: str) -> dict[str, dict[str, float]]:
         getattr(data, f"{split}_tokens")
     )
     nats = {"uniform": math.log(data.vocab_size) * len(targets)}
+    model = NGram(vocab_size=data.vocab_size, order=max(ORDERS.values()))
+    model.count(train)
     for name, order in ORDERS.items():
-        model = NGram(vocab_size=data.vocab_size, order=order)
-        model.count(train)
-        nats[name] = _nats(model, torch.from_numpy(text))
+        nats[name] = _nats(model, torch.from_numpy(text), order)
     rows: dict[str, dict[str, float]] = {}
     for name, total in nats.items():
         nll = total / max(1, len(targets))
@@ -75,21 +75,22 @@ def _counted(data: Any, split: str) -> dict[str, dict[str, float]]:
     return rows
 
 
-def _nats(model: NGram, text: torch.Tensor) -> float:
+def _nats(model: NGram, text: torch.Tensor, order: int) -> float:
     """Summed loss of every target, each with the full context before it."""
     total = 0.0
     for start in range(0, len(text) - 1, CHUNK):
         before = max(0, start - (model.window or 0))
         tokens = text[before : min(start + CHUNK, len(text) - 1)]
         targets = text[before + 1 : before + 1 + len(tokens)]
-        log_probs = model.target_log_probs(tokens[None], targets[None])[0]
+        log_probs = model.target_log_probs(tokens[None], targets[None], order)[0]
         total -= float(log_probs[start - before :].sum())
     return total
 
 
 def _compressed(data: Any, split: str) -> dict[str, dict[str, float]]:
-    train = data.text("train")[-COMPRESSED:]
-    text = data.text(split)[:COMPRESSED]
+    whole, measured = data.text("train"), data.text(split)
+    train, text = whole[-COMPRESSED:], measured[:COMPRESSED]
+    capped = len(train) < len(whole) or len(text) < len(measured)
     first, second = (t.encode("utf-8", "surrogatepass") for t in (train, text))
     rows = {}
     for name, compress in (("bz2", bz2.compress), ("xz", _xz)):
@@ -97,6 +98,7 @@ def _compressed(data: Any, split: str) -> dict[str, dict[str, float]]:
         rows[name] = {
             "bits_per_char": bits / max(1, len(text)),
             "bits_per_byte": bits / max(1, len(second)),
+            **({"capped": True} if capped else {}),
         }
     return rows
 

@@ -137,10 +137,10 @@ class HealthReport(Callback):
         batch_idx: int,
     ) -> None:
         """Add up the loss where it is: no number leaves the device here."""
-        del pl_module, batch, batch_idx
+        del batch, batch_idx
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if not isinstance(loss, Tensor):
-            return
+        if not isinstance(loss, Tensor) or not is_nll(pl_module):
+            return  # another objective's loss cannot be set beside validation's nats
         loss = loss.detach() * trainer.accumulate_grad_batches  # Lightning's share
         if self._first_loss is None:
             self._first_loss = loss
