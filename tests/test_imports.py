@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "py.typed"},
     {"registry", "metrics"},
     {"text", "models"},
-    {"training", "generation", "scoring", "runs", "testing"},
+    {"training", "generation", "scoring", "runs", "testing", "laws"},
     {"classification"},
     {"analysis", "compare", "web"},
     {"cli"},
