@@ -308,7 +308,7 @@ def overfit(subject: Subject) -> str:
     text = _learnable(subject)
     inputs, targets = text[:, :-1], text[:, 1:]
     best = math.inf
-    for rate in (1e-2, 3e-3):
+    for rate in (1e-2, 1e-1):
         model = subject.make().train()
         for module in model.modules():
             if isinstance(module, nn.Dropout):

@@ -22,6 +22,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
+SPARSE = 100  # optimizer steps between validations, at least, unless typed
+
+
 def settle(config: Namespace, command: str) -> None:
     """Fill in what depends on the machine, refuse what cannot be meant.
 
@@ -86,7 +89,7 @@ def settle_validation(
         )
     every, total = trainer["val_check_interval"], trainer["max_steps"]
     if every is None:
-        every = max(1, total // 10)
+        every = min(total, max(SPARSE, total // 10))
     if not isinstance(every, int):
         raise UsageError(
             f"--trainer.val_check_interval {every}: give a number of optimizer steps"
