@@ -7,6 +7,11 @@
 The dilation d doubles from layer to layer, so L layers see 1 + (K - 1)(2^L - 1) tokens.
 After van den Oord et al. 2016, "WaveNet", arXiv:1609.03499, and Bai et al. 2018,
 arXiv:1803.01271. Left out: gates and skip connections. The norms have no parameters.
+
+Tried on tiny Shakespeare (90/10), 1,200 steps of 16 x 64 tokens, one run each, nats:
+K = 4 and 4 layers 1.751 at rate 3e-3, 1.732 at 6e-3; at 6e-3 K = 3 and 4 layers 1.712,
+K = 3 and 5 layers 1.708 (the default: an odd kernel can also be centred), K = 2 and 6
+layers 1.696.
 """
 
 from collections.abc import Callable
@@ -46,10 +51,10 @@ class Conv(WindowModel):
     """
 
     recipe: ClassVar[dict[str, Any]] = {
-        "optimizer.lr": 3e-3,
+        "optimizer.lr": 6e-3,
         "data.batch_size": 16,
         "lr_scheduler.warmup_steps": 60,
-        "trainer.max_steps": 8_000,
+        "trainer.max_steps": 10_000,
     }
 
     def __init__(
@@ -58,8 +63,8 @@ class Conv(WindowModel):
         context_length: int = 64,
         *,
         d_model: int = 128,
-        num_layers: int = 4,
-        kernel_size: int = 4,
+        num_layers: int = 5,
+        kernel_size: int = 3,
         dropout: float = 0.0,
         tie_embeddings: bool = False,
         head_bias: bool = True,

@@ -30,9 +30,13 @@ class FeedForward(WindowModel):
     Maps tokens (B, T) to logits (B, T, V) for any T; where fewer than w tokens have
     been seen, a learned vector stands for each that is missing.
 
-    Changed from the paper, each because it was measured to help: GELU for tanh, hidden
-    layers with residual sums and layer norms. There are no direct connections from the
-    embeddings to the head.
+    Changed from the paper: GELU for tanh, residual hidden layers with layer norms, no
+    direct connections from the embeddings to the head.
+
+    Tried on tiny Shakespeare (90/10), one run each, 1 thread beside other work, nats:
+    one hidden layer of 512 and w = 16, 1.94, and 1.81 with two and norms; w = 10 with
+    norms, 60 s: 1 x 512 1.72, 2 x 320 1.65, 3 x 256 1.612. The defaults, 2,200 steps
+    (48 to 121 s): 1.610, at rate 6e-3 1.605. An interpolated 5-gram has 1.656.
 
     Args:
         vocab_size: number of distinct tokens V.
@@ -55,7 +59,7 @@ class FeedForward(WindowModel):
         "optimizer.lr": 4e-3,
         "data.batch_size": 16,
         "lr_scheduler.warmup_steps": 60,
-        "trainer.max_steps": 14_000,
+        "trainer.max_steps": 18_000,
     }
 
     def __init__(
@@ -91,7 +95,7 @@ class FeedForward(WindowModel):
             self.embedding,
             tie=tie_embeddings,
             bias=head_bias,
-            std=0.1 if tie_embeddings else SMALL,
+            std=0.05 if tie_embeddings else SMALL,
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -149,7 +153,7 @@ class MLP(WindowModel):
         "optimizer.lr": 3e-3,
         "data.batch_size": 64,
         "lr_scheduler.warmup_steps": 60,
-        "trainer.max_steps": 5_000,
+        "trainer.max_steps": 3_000,
     }
 
     def __init__(
@@ -213,7 +217,7 @@ class Bare(WindowModel):
         ValueError: a size below 1 or a dropout outside [0, 1).
     """
 
-    recipe: ClassVar[dict[str, Any]] = MLP.recipe
+    recipe: ClassVar[dict[str, Any]] = {**MLP.recipe, "optimizer.lr": 1e-2}
 
     def __init__(
         self,

@@ -9,7 +9,13 @@ norm before each part (pre-norm) and one at the end, learned positions, GELU in 
 form, projections into the residual stream initialised smaller by sqrt(2 L). With the
 same weights the logits are those of GPT-2.
 
-Changed: the head is its own matrix unless tied; the size of a head is free.
+Changed: the head is its own matrix unless tied; the size of a head is free; the blocks'
+initial weights go as 1 / sqrt(d_model), and are GPT-2's at its width of 768.
+
+Tried on the King James text, one run each, 1 thread beside other work, full validation
+pass, bits per character. 3,500 steps of 12 x 64 tokens: 4 layers 2.06 (3,563 steps), a
+larger start (0.06 for every weight) 2.02, tied at rate 5e-3 2.09, 6 x 128 tokens 2.14,
+3 layers 2.08 in 3/4 of the time. The defaults, 4,600 steps, 228 s: 2.01.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -26,6 +32,8 @@ from lmzoo.models.layers import (
     require_positive,
     require_probability,
 )
+
+GPT2_WIDTH = 768  # where 0.02 is GPT-2's; it goes as 1 / sqrt(d_model) elsewhere
 
 PUBLISHED: dict[str, Any] = {"dropout": 0.1, "tie_embeddings": True}
 
@@ -87,10 +95,10 @@ class GPT(LanguageModel):
     }
 
     recipe: ClassVar[dict[str, Any]] = {
-        "optimizer.lr": 3e-3,
+        "optimizer.lr": 4e-3,
         "data.batch_size": 12,
         "lr_scheduler.warmup_steps": 60,
-        "trainer.max_steps": 7500,
+        "trainer.max_steps": 10_000,
     }
     causal: ClassVar[bool] = True
 
@@ -100,7 +108,7 @@ class GPT(LanguageModel):
         context_length: int = 64,
         *,
         d_model: int = 128,
-        num_layers: int = 4,
+        num_layers: int = 3,
         num_heads: int = 4,
         d_head: int | None = None,
         d_hidden: int | None = None,
@@ -216,14 +224,17 @@ class GPT(LanguageModel):
         return Cache(tokens[:, :0], keys, values, seen=0)
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=SMALL)
+        for embedding in (self.token_embedding, self.position_embedding):
+            nn.init.normal_(embedding.weight, std=SMALL)
+        std = SMALL * (GPT2_WIDTH / self.token_embedding.embedding_dim) ** 0.5
+        for module in self.layers.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         parts = [m for m in self.modules() if isinstance(m, Attention | MLP)]
         for part in parts:  # 2 L outputs add up in the residual stream
-            nn.init.normal_(part.project.weight, std=SMALL / len(parts) ** 0.5)
+            nn.init.normal_(part.project.weight, std=std / len(parts) ** 0.5)
 
 
 class TransformerUnmasked(GPT):

@@ -8,6 +8,10 @@ Dropout stands on what flows between layers, never on what flows through time (Z
 et al. 2014, arXiv:1409.2329).
 
 Memory has no limit: ``context_length`` is only how far back training looks.
+
+Tried on tiny Shakespeare (90/10), batches of 12 x 64, one run each, nats: RNN, 1,500
+steps, rate 1e-3 1.853, 2e-3 1.778, 4e-3 1.736; at 4e-3 and 1,200 steps GRU 1.694, LSTM
+1.726. The sizes were not varied here.
 """
 
 from collections.abc import Callable
@@ -120,14 +124,14 @@ class RNN(Recurrent):
     """Elman network: h_t = tanh(W x_t + U h_{t-1} + b), the simplest memory."""
 
     cell = nn.RNN
-    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "optimizer.lr": 2e-3}
+    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "trainer.max_steps": 20_000}
 
 
 class GRU(Recurrent):
     """Gated recurrent unit: two gates decide what h keeps and what it takes in."""
 
     cell = nn.GRU
-    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "trainer.max_steps": 8_000}
+    recipe: ClassVar[dict[str, Any]] = {**RECIPE, "trainer.max_steps": 10_000}
 
 
 class LSTM(Recurrent):

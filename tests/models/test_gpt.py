@@ -186,9 +186,11 @@ def test_tied_biased_and_bias_free() -> None:
 
 
 def test_projections_start_smaller() -> None:
-    model = GPT(11, 12, d_model=128, num_layers=8, num_heads=4)
-    std = model.layers[3].mlp.project.weight.std().item()
-    assert std == pytest.approx(0.02 / 4, rel=0.05)
+    model = GPT(11, 12, d_model=192, num_layers=8, num_heads=4)
+    mlp = model.layers[3].mlp
+    at_this_width = 0.02 * (768 / 192) ** 0.5
+    assert mlp.expand.weight.std().item() == pytest.approx(at_this_width, rel=0.05)
+    assert mlp.project.weight.std().item() == pytest.approx(at_this_width / 4, rel=0.05)
 
 
 @pytest.mark.parametrize(
