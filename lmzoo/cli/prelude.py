@@ -5,6 +5,7 @@ that the order of strength is: typed, configuration files, checkpoint, recipe.
 """
 
 import importlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ BASE_RECIPE: dict[str, Any] = {
     "optimizer.fused": True,
     "lr_scheduler.class_path": "lmzoo.training.optimizers.WarmupCosine",
 }
+KNOWN_CLASS = re.compile(
+    r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
+)
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
 
 
@@ -159,14 +163,27 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     config["model"]["init_args"] = arguments
     if request.command == "fit" and request.ckpt_path:
         classes = {"optimizer": "torch.optim.AdamW", "lr_scheduler": ""}
-        config.update(nested(_training(stored), classes))
+        config.update(nested(_training(stored, run.path), classes))
     return config
 
 
-def _training(stored: dict[str, Any]) -> dict[str, Any]:
-    """The stored training configuration, flat; only keys that a recipe may have."""
+def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The stored training configuration, flat; only keys that a recipe may have.
+
+    Raises:
+        UsageError: a class that is neither torch's nor lmzoo's, which a checkpoint,
+            being data, cannot have imported.
+    """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
     flat = stored.get("training") or {}
+    for key in ("optimizer.class_path", "lr_scheduler.class_path"):
+        if key in flat and not KNOWN_CLASS.fullmatch(str(flat[key])):
+            option = key.partition(".")[0]
+            raise UsageError(
+                f"{path} names {flat[key]!r} as its {option}; only torch's and "
+                f"lmzoo's classes are taken from a checkpoint: start a new run with "
+                f"--init_from, and type --{option}"
+            )
     return {
         key: value
         for key, value in flat.items()

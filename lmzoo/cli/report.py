@@ -140,24 +140,21 @@ def context_rule(cli: Any) -> str:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """One sentence: does the run beat counting?"""
-    rows = {
-        name: row["bits_per_char"]
-        for name, row in summary["floors"].items()
-        if name in ("uniform", "unigram", "trigram", "5-gram")
-    }
+    """In words: which floors does the run beat, and which not?"""
+    rows = {name: row["bits_per_char"] for name, row in summary["floors"].items()}
     if not rows or not summary["best"]:
-        return "no validation part, so nothing to compare with the counting floors"
+        return "no validation part, so nothing to compare with the floors"
     mine = summary["best"]["metrics"]["bits_per_char"]
-    beaten = [name for name, bits in rows.items() if mine < bits]
-    floor = min(rows, key=lambda name: rows[name])
-    gap = rows[floor] - mine
-    if abs(gap) < 5e-4:
-        return f"equals the {floor} floor"
-    if gap > 0:
-        return f"beats the {floor} floor by {gap:.3f} bits per character"
-    said = f"does NOT beat the {floor} floor: {-gap:.3f} bits per character above it"
-    return said + (f"; beats {', '.join(beaten)}" if beaten else "; beats no floor")
+    beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > 5e-4}
+    above = {name: mine - bits for name, bits in rows.items() if mine - bits > 5e-4}
+    said = []
+    if beaten:
+        best = min(beaten, key=lambda name: beaten[name])
+        said.append(f"beats {best} by {beaten[best]:.3f} bits per character")
+    if above:
+        names = ", ".join(f"{name} ({gap:.3f} above)" for name, gap in above.items())
+        said.append(f"does NOT beat {names}")
+    return "; ".join(said) or "equals its floors"
 
 
 def _final_validation(cli: Any) -> None:
@@ -234,7 +231,7 @@ def show(summary: dict[str, Any]) -> None:
     table = _table("")
     for name, record in (("best", summary["best"]), ("last", summary["last"])):
         if record and record["metrics"]:
-            label = f"{name} validation, step {record['step']:,}"
+            label = f"{name} val, step {record['step']:,}"
             table.add_row(label, *_cells(record["metrics"]))
     if summary["other_protocol"]:
         other = summary["other_protocol"]
@@ -270,7 +267,7 @@ def say(*lines: str, file: Any = None) -> None:
 
 def _table(title: str) -> Table:
     table = Table(title=title or None, box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in TITLES:
         table.add_column(name, justify="right")
     return table

@@ -1,7 +1,9 @@
 """fit, validate and test, end to end on a small text."""
 
 import csv
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,30 @@ def test_a_budget_in_seconds_becomes_steps(story: Path, tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert manifest["budget"]["max_steps"] == summary["steps"] > 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer.class_path", "evil.Optimizer"),
+        ("lr_scheduler.class_path", "subprocess.Popen"),
+        ("optimizer.lr", {"class_path": "evil.Rate"}),
+        ("trainer.precision", {"init_args": {}}),
+    ],
+)
+def test_a_checkpoint_cannot_name_code(
+    key: str, value: object, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text("open('executed', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    content = runs.read_checkpoint(runs.find_checkpoint(run, "last"))
+    content["lmzoo"]["training"][key] = value
+    changed = tmp_path / "checkpoints" / "step-000000040.ckpt"
+    runs.write_checkpoint(content, changed)
+    result = lmzoo(f"fit --ckpt_path {changed} --trainer.max_steps 41")
+    assert result.code == 2
+    assert not (tmp_path / "executed").exists()
+    importlib.import_module("evil")  # the control: importing it is what would have run
+    assert (tmp_path / "executed").exists()
+    sys.modules.pop("evil")
