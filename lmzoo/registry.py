@@ -127,6 +127,13 @@ class Registry:
                 return entry.name
         return None
 
+    def name_of_path(self, class_path: str) -> str:
+        """The name of a dotted class path, or the path itself."""
+        for entry in self.entries()[0].values():
+            if entry.target.replace(":", ".") == class_path:
+                return entry.name
+        return class_path
+
     def register(self, name: str) -> Callable[[type], type]:
         """Class decorator that puts a class of a plugin file into the table.
 

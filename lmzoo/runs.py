@@ -155,6 +155,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     stored = checkpoint.get("lmzoo") if isinstance(checkpoint, dict) else None
     if not isinstance(stored, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"{path} was not written by lmzoo; give a run folder or .ckpt")
+    if missing := {"model", "arguments", "tokenizer"} - set(stored):
+        raise UsageError(f"{path}: {sorted(missing)[0]!r} is missing; it is damaged")
     if stored.get("format") != FORMAT:
         raise UsageError(
             f"{path} has format {stored.get('format')!r}, this lmzoo ({__version__}) "
@@ -185,6 +187,13 @@ def verified_bytes(path: Path) -> memoryview:
             f"use another checkpoint of the run"
         )
     return body
+
+
+def stated_digest(path: Path) -> str:
+    """The SHA-256 that a checkpoint file says it has."""
+    with path.open("rb") as file:
+        file.seek(-64, os.SEEK_END)
+        return file.read().decode("ascii", "replace")
 
 
 def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:

@@ -85,7 +85,7 @@ def _take(request: Request, key: str, value: str | None) -> None:
     elif key == "init_from":
         request.init_from = _needs(key, value)
     elif key == "fresh":
-        request.fresh = True
+        request.fresh = value is None or value.lower() in ("true", "1", "yes")
     elif key in ("model.vocab_size", "model.init_args.vocab_size"):
         raise UsageError(
             "--model.vocab_size cannot be given: it is the tokenizer's; choose "
@@ -111,9 +111,8 @@ def _choose(request: Request) -> None:
                 and section.setdefault("class_path", chosen) != chosen
             ):
                 del config[name]
-        for config in request.configs:
-            preset = (config.get("model") or {}).pop("preset", None)
-            request.preset = request.preset or preset
+    presets = [(c.get("model") or {}).pop("preset", None) for c in request.configs]
+    request.preset = request.preset or next(filter(None, reversed(presets)), None)
 
 
 def _pairs(argv: list[str]) -> list[tuple[str, str | None]]:

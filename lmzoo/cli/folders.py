@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import _get_rank
+
 from lmzoo import runs
+from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
+from lmzoo.registry import data_modules
 from lmzoo.training.checkpoints import versions
 
-TRAINER_KEYS = (
-    "precision",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "val_check_interval",
-)
+TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
+FIXED = ("data.", "optimizer.", "lr_scheduler.", "trainer.", "seed_everything")
+FREE = ("trainer.max_steps", "trainer.val_check_interval", "data.tokenizer_state")
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -38,6 +38,7 @@ class RunFolder:
     model: str
     manifest: dict[str, Any] = field(default_factory=dict)
     resume_from: Path | None = None
+    resumed_step: int = 0  # optimizer steps already taken
     budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -45,15 +46,23 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run reached its end, and no longer one is asked for."""
         done = self.manifest.get("status") == "finished"
-        asked = "budget.seconds" not in self.identity and self.max_steps
+        budget = any(key.startswith("budget.") for key in self.identity)
+        asked = 0 if budget else self.max_steps
         return done and (not asked or asked <= self.manifest.get("max_steps", 0))
 
-    @property
-    def resumed_step(self) -> int:
-        """Optimizer steps already taken."""
-        if self.resume_from is None:
-            return 0
-        return int(re.sub(r"\D", "", self.resume_from.stem) or 0)
+    def require_same_text(self, data: Any) -> None:
+        """A run goes on with the text that it began with.
+
+        Raises:
+            UsageError: the text, or what is made of it, changed in between.
+        """
+        before = self.manifest.get("data", {}).get("tokens_sha256")
+        now = data.describe().get("tokens_sha256")
+        if self.resume_from is not None and before not in (None, now):
+            raise UsageError(
+                f"the text of {self.path} changed since the run began; --fresh starts "
+                f"anew, --init_from starts from its weights"
+            )
 
     def stored(self, data: Any) -> dict[str, Any]:
         """What every checkpoint carries of the configuration."""
@@ -81,7 +90,7 @@ class RunFolder:
 
     def begin(self, cli: Any) -> None:
         """Write what is known before the first step; only the first process writes."""
-        if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+        if not first_process():
             return
         data, budget = cli.datamodule, self.budget or self.manifest.get("budget")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -116,19 +125,21 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     """
     identity = identify(config, plan)
     folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
-    if FOLDER in os.environ and int(os.environ.get("LOCAL_RANK", 0)) != 0:
+    if FOLDER in os.environ and not first_process():
         folder.path = Path(os.environ[FOLDER])
+        folder.manifest = runs.read_manifest(folder.path)
+        folder.manifest.pop("status", None)
         told = os.environ.get(CHECKPOINT)
         folder.resume_from = Path(told) if told else None
         return folder
     typed = config.trainer.default_root_dir
     folder.path = Path(typed) if typed else _default(identity, plan)
     if plan.checkpoint is not None:
-        _resume_at(folder, plan.checkpoint, typed)
+        _resume_at(folder, plan, typed)
     elif plan.request.fresh:
         folder.path = _free(folder.path)
     else:
-        _resume_own(folder, bool(typed))
+        _resume_own(folder)
     os.environ[FOLDER] = str(folder.path)
     os.environ[CHECKPOINT] = str(folder.resume_from or "")
     return folder
@@ -146,7 +157,10 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
             flat[f"{section}.class_path"] = spec["class_path"]
         for key, value in (spec.get("init_args") or {}).items():
             flat[f"{section}.{key}"] = value
-    flat["data.name"] = "text"
+    flat["data.name"] = data_modules.name_of_path(config.data.class_path)
+    state = flat.pop("data.tokenizer_state", None)
+    if state:
+        flat["data.tokenizer_state"] = digest(state)
     flat.pop("model.vocab_size", None)
     for section in ("early_stopping", "checkpoints", "samples"):
         for key, value in config[section].as_dict().items():
@@ -154,11 +168,17 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
-    if config.budget.seconds:
-        flat["budget.seconds"] = config.budget.seconds
+    for key in ("seconds", "tokens"):
+        if config.budget[key]:
+            flat[f"budget.{key}"] = config.budget[key]
     if plan.weights is not None:
         flat["init_from"] = str(plan.weights.path)
     return json.loads(json.dumps(flat, default=str))
+
+
+def first_process() -> bool:
+    """Whether this process writes: every launcher says its rank in its own way."""
+    return not (_get_rank() or 0)
 
 
 def digest(identity: dict[str, Any]) -> str:
@@ -184,17 +204,36 @@ def _free(path: Path) -> Path:
     return candidate
 
 
-def _resume_at(folder: RunFolder, checkpoint: Path, typed: str | None) -> None:
+def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     """An explicit checkpoint: in its own run folder unless another one was typed."""
-    home = checkpoint.parent.parent
-    folder.resume_from = checkpoint
+    assert plan.checkpoint is not None
+    assert plan.run is not None
+    home = plan.checkpoint.parent.parent
+    folder.resume_from, folder.resumed_step = plan.checkpoint, plan.run.step
+    if folder.max_steps <= plan.run.step:
+        raise UsageError(
+            f"{plan.checkpoint} has taken {plan.run.step:,} steps, and "
+            f"--trainer.max_steps is {folder.max_steps:,}: nothing is left to train"
+        )
+    stored = dict(plan.run.stored.get("training") or {})
+    arguments = (plan.run.stored.get("data") or {}).get("arguments") or {}
+    stored.update({f"data.{key}": value for key, value in arguments.items()})
+    for key, value in stored.items():
+        free = key.removeprefix("data.") in prelude.SOURCES or key in FREE
+        if key.startswith(FIXED) and not free and folder.identity.get(key) != value:
+            raise UsageError(
+                f"{plan.checkpoint} was trained with {key} = {value!r}, and "
+                f"{folder.identity.get(key)!r} is asked for: an exact resume changes "
+                f"nothing; --init_from starts a new run"
+            )
     if typed is None and (home / "manifest.json").is_file():
         folder.path = home
     folder.manifest = runs.read_manifest(folder.path)
     folder.manifest.pop("status", None)
+    folder.identity = folder.manifest.get("identity", folder.identity)
 
 
-def _resume_own(folder: RunFolder, typed: bool) -> None:
+def _resume_own(folder: RunFolder) -> None:
     """The same configuration goes on from its newest sound checkpoint."""
     folder.manifest = runs.read_manifest(folder.path)
     if not folder.manifest:
@@ -214,5 +253,5 @@ def _resume_own(folder: RunFolder, typed: bool) -> None:
             folder.notes.append(f"skipped: {error}")
             continue
         folder.resume_from = file
+        folder.resumed_step = int(file.stem.removeprefix("step-"))
         return
-    del typed

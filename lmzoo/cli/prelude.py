@@ -27,6 +27,14 @@ BASE_RECIPE: dict[str, Any] = {
     "optimizer.fused": True,
     "lr_scheduler.class_path": "lmzoo.training.optimizers.WarmupCosine",
 }
+TRAINER_KEYS = (
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "val_check_interval",
+    "max_steps",
+)
 KNOWN_CLASS = re.compile(
     r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
 )
@@ -41,6 +49,7 @@ class Plan:
     model: str  # registry name or class path
     configs: list[dict[str, Any]] = field(default_factory=list)  # weakest first
     checkpoint: Path | None = None  # to resume or to measure
+    run: runs.Run | None = None  # what is in it
     weights: runs.Run | None = None  # to start from
     notes: list[str] = field(default_factory=list)
 
@@ -52,9 +61,12 @@ def plan(request: Request) -> Plan:
         UsageError: no checkpoint where one is needed, or options that contradict it.
     """
     run = _run(request)
-    if run is not None and request.ckpt_path and request.typed("model."):
+    changed = [*request.typed("model."), *request.typed("data.tokenizer")]
+    changed += ["model.preset"] * bool(request.preset)
+    changed += [f"model.{key}" for key in request.section("model")]
+    if run is not None and request.ckpt_path and changed:
         raise UsageError(
-            f"--{request.typed('model.')[0]} cannot be changed: the model of "
+            f"--{changed[0]} cannot be changed: the model of "
             f"{request.ckpt_path} is built as it was; --init_from starts a new run"
         )
     made = Plan(request, _model_name(request, run))
@@ -64,7 +76,7 @@ def plan(request: Request) -> Plan:
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
-            made.checkpoint = run.path
+            made.checkpoint, made.run = run.path, run
         else:
             made.weights = run
     return made
@@ -77,6 +89,8 @@ def _run(request: Request) -> runs.Run | None:
         )
     path = request.ckpt_path or request.init_from
     if path is None:
+        if "--help" in request.options or "--print_config" in request.options:
+            return None
         if request.command != "fit":
             raise UsageError(f"lmzoo {request.command} needs --ckpt_path RUN")
         return None
@@ -153,8 +167,7 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
         data = {key: value for key, value in data.items() if key not in SOURCES}
     data.pop("context_length", None)
     data["tokenizer_state"] = stored["tokenizer"]
-    if request.init_from:
-        data["extend_tokenizer"] = True
+    data["extend_tokenizer"] = bool(request.init_from)
     name = (stored.get("data") or {}).get("name", "text")
     config: dict[str, Any] = {
         "model": {"class_path": models.class_path(stored["model"])},
@@ -163,6 +176,7 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     config["model"]["init_args"] = arguments
     if request.command == "fit" and request.ckpt_path:
         classes = {"optimizer": "torch.optim.AdamW", "lr_scheduler": ""}
+        config.setdefault("lr_scheduler", None)
         config.update(nested(_training(stored, run.path), classes))
     return config
 
@@ -176,6 +190,13 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
     flat = stored.get("training") or {}
+    for key in flat:
+        head, _, tail = key.partition(".")
+        if "." in tail or (head == "trainer" and tail not in TRAINER_KEYS):
+            raise UsageError(
+                f"{path} holds the training option {key!r}, which no checkpoint of "
+                f"lmzoo has; it was changed, or is damaged"
+            )
     for key in ("optimizer.class_path", "lr_scheduler.class_path"):
         if key in flat and not KNOWN_CLASS.fullmatch(str(flat[key])):
             option = key.partition(".")[0]

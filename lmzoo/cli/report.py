@@ -10,6 +10,7 @@ from rich.text import Text
 
 from lmzoo import runs
 from lmzoo.cli.card import model_card
+from lmzoo.errors import UsageError
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
 
@@ -77,7 +78,9 @@ def finish(cli: Any) -> None:
     runs.write_json(folder.path / "summary.json", summary)
     card = model_card(cli, summary)
     runs.write_atomically(folder.path / "MODEL_CARD.md", card.encode())
-    checkpoints.write_index(status="finished", stopped=summary["stopped"])
+    whole = summary["stopped"].startswith("by the Trainer")
+    status = "running" if whole else "finished"
+    checkpoints.write_index(status=status, stopped=summary["stopped"])
     show(summary)
 
 
@@ -85,6 +88,8 @@ def measured(cli: Any, split: str) -> None:
     """The figures of ``lmzoo validate`` or ``lmzoo test``."""
     if not cli.trainer.is_global_zero:
         return
+    if not has(cli.datamodule, split):
+        raise UsageError(f"this text has no {split} part; --data.{split}_fraction 0.1")
     figures = _figures(cli.trainer, split)
     described = cli.datamodule.describe()
     part = described["splits"][split]
@@ -123,6 +128,8 @@ def stopped(cli: Any) -> str:
         return reason
     if cli.model.counting:
         return "counted once"
+    if cli.checkpoints.last and cli.checkpoints.last["step"] < cli.trainer.max_steps:
+        return f"by the Trainer after {cli.checkpoints.last['step']:,} steps"
     return f"all {cli.trainer.max_steps:,} steps done"
 
 
@@ -142,8 +149,10 @@ def context_rule(cli: Any) -> str:
 def verdict(summary: dict[str, Any]) -> str:
     """In words: which floors does the run beat, and which not?"""
     rows = {name: row["bits_per_char"] for name, row in summary["floors"].items()}
-    if not rows or not summary["best"]:
+    if not rows:
         return "no validation part, so nothing to compare with the floors"
+    if not summary["best"]:
+        return "no validation gave a finite loss, so there is nothing to compare"
     mine = summary["best"]["metrics"]["bits_per_char"]
     beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > 5e-4}
     above = {name: mine - bits for name, bits in rows.items() if mine - bits > 5e-4}
@@ -183,8 +192,11 @@ def _other_protocol(cli: Any) -> dict[str, Any] | None:
 
 
 def _pass(cli: Any, split: str) -> dict[str, float]:
+    """A closing pass; it is no point of the curve, so no logger hears of it."""
     run = cli.trainer.validate if split == "val" else cli.trainer.test
+    loggers, cli.trainer.loggers = cli.trainer.loggers, []
     run(cli.model, datamodule=cli.datamodule, verbose=False)
+    cli.trainer.loggers = loggers
     return _figures(cli.trainer, split)
 
 
@@ -226,7 +238,8 @@ def show(summary: dict[str, Any]) -> None:
             f"{summary['tokens_per_second']:,.0f} tokens/s  "
             f"stopped: {summary['stopped']}",
             style="bold",
-        )
+        ),
+        soft_wrap=True,
     )
     table = _table("")
     for name, record in (("best", summary["best"]), ("last", summary["last"])):
@@ -245,7 +258,8 @@ def show(summary: dict[str, Any]) -> None:
     for name, row in summary["floors"].items():
         table.add_row(Text(f"floor: {name}", style="dim"), *_cells(row))
     console.print(table)
-    console.print(Text(summary["verdict"].capitalize(), style="bold"))
+    said = summary["verdict"]
+    console.print(Text(said[0].upper() + said[1:], style="bold"), soft_wrap=True)
     for finding in summary["health"]:
         console.print(Text(f"{finding['severity']}: {finding['message']}"))
     run = summary["run"]

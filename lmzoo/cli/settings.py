@@ -37,12 +37,25 @@ def settle(config: Namespace, command: str) -> None:
         raise UsageError(f"--optimizer.lr {rate}: give a rate above 0")
     if trainer.precision is None:
         trainer.precision = default_precision(trainer.accelerator)
+    if str(trainer.precision).startswith("16") and config.optimizer:
+        arguments = config.optimizer.init_args
+        if arguments.get("fused"):  # would be clipped before the scaler has unscaled
+            arguments["fused"] = False
+    if trainer.fast_dev_run:
+        raise UsageError(
+            "--trainer.fast_dev_run: a run folder is no place for a rehearsal; "
+            "--trainer.max_steps 2 does as little"
+        )
     devices, cores = trainer.devices, os.cpu_count() or 1
     on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
     if on_cpu and str(devices).isdigit() and not 1 <= int(devices) <= cores:
         raise UsageError(f"--trainer.devices {devices}: this machine has 1 to {cores}")
     if command != "fit":
         return
+    if config.budget.tokens is not None and config.budget.tokens < 1:
+        raise UsageError(f"--budget.tokens {config.budget.tokens}: give 1 or more")
+    if config.budget.tokens and config.budget.seconds:
+        raise UsageError("--budget.tokens and --budget.seconds: give one of them")
     if config.budget.seconds is not None and not config.budget.seconds > 0:
         raise UsageError(f"--budget.seconds {config.budget.seconds}: give more than 0")
     if trainer.accumulate_grad_batches < 1:
@@ -66,14 +79,18 @@ def settle(config: Namespace, command: str) -> None:
 def default_precision(accelerator: str) -> str:
     """bf16-mixed on a GPU that has it, else 16-mixed; 32-true on the CPU."""
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if native else "16-mixed"
     return "32-true"
 
 
 def settle_validation(
     trainer: dict[str, Any], data: Any, early_stopping: EarlyStopping
-) -> None:
+) -> list[str]:
     """Count the validation interval in optimizer steps, ten to a run by default.
+
+    Returns:
+        A line for the user where there is nothing to validate on.
 
     Raises:
         UsageError: an interval under which validation would never run.
@@ -81,7 +98,7 @@ def settle_validation(
     if not has(data, "val"):
         early_stopping.enabled = False
         trainer["limit_val_batches"] = 0
-        return
+        return ["no validation part: early stopping is off, the last weights are kept"]
     if trainer["limit_val_batches"] == 0:
         raise UsageError(
             "--trainer.limit_val_batches 0: validation would never run; "
@@ -100,6 +117,7 @@ def settle_validation(
             f"{total} steps; give 1 to {total}"
         )
     trainer["val_check_interval"] = every * (trainer["accumulate_grad_batches"] or 1)
+    return []
 
 
 def plain(spec: Any) -> Any:

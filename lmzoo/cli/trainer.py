@@ -8,7 +8,6 @@ report (report.py) is written from the best checkpoint.
 
 import contextlib
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -30,6 +29,7 @@ from lmzoo.training.budget import calibrated_steps
 from lmzoo.training.checkpoints import Checkpoints, VerifiedCheckpointIO
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.health import HealthReport
+from lmzoo.training.probes import refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Samples, Telemetry
 
@@ -118,6 +118,12 @@ class TrainCLI(LightningCLI):
             help="Train for about this long; turned into steps by a short calibration.",
         )
         parser.add_argument(
+            "--budget.tokens",
+            type=int | None,
+            default=None,
+            help="Train on this many tokens, whatever the batch size.",
+        )
+        parser.add_argument(
             "--compile", type=bool, default=False, help="torch.compile the model."
         )
         parser.link_arguments(
@@ -174,6 +180,33 @@ class TrainCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:  # a constructor refuses what was given
             raise UsageError(messages.shorten(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with lmzoo's way of saving and its own callbacks."""
+        self._prepare_model()
+        init = self.config_init[self.command]
+        trainer = dict(init["trainer"])
+        self.checkpoints, self.samples = init["checkpoints"], init["samples"]
+        self.early_stopping = init["early_stopping"]
+        self.telemetry, self.health = Telemetry(), HealthReport()
+        self.health.fresh = self.plan.weights is None
+        callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
+        if self.command == "fit":
+            trainer["max_steps"] = self._steps(trainer)
+            self.notes += settings.settle_validation(
+                trainer, self.datamodule, self.early_stopping
+            )
+            trainer["logger"] = self._attach_folder()
+            if trainer["enable_progress_bar"] is not False:
+                callbacks.append(TrainingProgress(self.telemetry, self.samples))
+        else:
+            trainer.update(logger=False, enable_progress_bar=False)
+        plugins = trainer["plugins"] or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
+        return self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
+
+    def _prepare_model(self) -> None:
         config = self.config[self.command]
         self.model.seed = int(config.seed_everything)
         if self.model.carry_state:
@@ -191,38 +224,28 @@ class TrainCLI(LightningCLI):
         if config.compile:
             self.model.compile()
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The Trainer, with lmzoo's way of saving and its own callbacks."""
-        init = self.config_init[self.command]
-        trainer = dict(init["trainer"])
-        self.checkpoints, self.samples = init["checkpoints"], init["samples"]
-        self.early_stopping = init["early_stopping"]
-        self.telemetry, self.health = Telemetry(), HealthReport()
-        self.health.fresh = self.plan.weights is None
-        callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
-        if self.subcommand == "fit":
-            seconds = self.config[self.command].budget.seconds
-            if seconds and not self.model.counting:
-                trainer["max_steps"] = self._budget(seconds, trainer)
-            settings.settle_validation(trainer, self.datamodule, self.early_stopping)
-            trainer["logger"] = self._attach_folder()
-            if trainer["enable_progress_bar"] is not False:
-                callbacks.append(TrainingProgress(self.telemetry, self.samples))
-        else:
-            trainer.update(logger=False, enable_progress_bar=False)
-        plugins = trainer["plugins"] or []
-        plugins = plugins if isinstance(plugins, list) else [plugins]
-        trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
-        return self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
-
-    def _budget(self, seconds: float, trainer: dict[str, Any]) -> int:
-        assert self.run_folder is not None
-        frozen = self.run_folder.manifest.get("budget", {})
-        if frozen.get("seconds") == seconds:
-            return int(frozen["max_steps"])
-        steps = calibrated_steps(self.model, self.datamodule, trainer, seconds)
-        self.run_folder.budget = {"seconds": seconds, "max_steps": steps}
-        return steps
+    def _steps(self, trainer: dict[str, Any]) -> int:
+        """Optimizer steps of the run: as typed, or what a budget amounts to."""
+        folder, budget = self.run_folder, self.config[self.command].budget
+        assert folder is not None
+        if self.model.counting:
+            return int(trainer["max_steps"])
+        if budget.tokens:
+            windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
+            tokens = windows * self.model.context_length  # in one optimizer step
+            folder.max_steps = -(-budget.tokens // tokens)
+        elif budget.seconds:
+            frozen = folder.manifest.get("budget", {})
+            if frozen.get("seconds") == budget.seconds:
+                folder.max_steps = int(frozen["max_steps"])
+            else:
+                if line := refusal(self.model):
+                    raise UsageError(line)
+                folder.max_steps = calibrated_steps(
+                    self.model, self.datamodule, trainer, budget.seconds
+                )
+            folder.budget = {"seconds": budget.seconds, "max_steps": folder.max_steps}
+        return folder.max_steps
 
     def _attach_folder(self) -> list[Logger]:
         """Point everything that writes at the run folder."""
@@ -234,7 +257,7 @@ class TrainCLI(LightningCLI):
         events = TensorBoardLogger(
             str(folder.path), name="", version="", purge_step=step + 1 if step else None
         )
-        if int(os.environ.get("LOCAL_RANK", 0)) != 0:
+        if not folders.first_process():
             return [events]
         return [events, MetricsFile(folder.path / "metrics.csv", step)]
 
@@ -253,6 +276,7 @@ class TrainCLI(LightningCLI):
         """Refuse what can be refused, open the folder, say what will happen."""
         assert self.run_folder is not None
         self.datamodule.setup("fit")
+        self.run_folder.require_same_text(self.datamodule)
         optimizers.rehearse(self.model)
         self.run_folder.begin(self)
         report.announce(self)
@@ -312,7 +336,13 @@ def one_line_errors() -> Iterator[None]:
         print(finished)
     except (MisconfigurationException, ImportError) as error:
         raise UsageError(messages.shorten(str(error))) from error
-    except torch.OutOfMemoryError as error:
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise SystemExit(130) from None
+        raise
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if "memory" not in str(error).lower():
+            raise
         raise UsageError(
             "out of memory: lower --data.batch_size or --model.context_length by half"
         ) from error

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from lmzoo.errors import UsageError
 from lmzoo.metrics import IGNORED, LanguageModelMetrics
 
+PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
 State = Any  # opaque to everyone but the model: a nest of tuples of batch-first tensors
 JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
 
@@ -113,6 +114,7 @@ class LanguageModel(LightningModule):
         self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
         self.grad_norm: Tensor | None = None
         self._carried: State = None
+        self._skipped = 0
 
     @classmethod
     def from_preset(cls, preset: str, **arguments: Any) -> "LanguageModel":
@@ -302,8 +304,14 @@ class LanguageModel(LightningModule):
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         self.grad_norm = nn.utils.get_total_norm(grads)
-        if not torch.isfinite(self.grad_norm):
-            self._diverged()
+        if torch.isfinite(self.grad_norm):
+            self._skipped = 0
+        else:
+            self._skipped += 1
+            scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
+            if not scaled or self._skipped >= PATIENCE_OF_SCALER:
+                self._diverged()
+            return  # the gradient scaler leaves this step out and lowers its scale
         if gradient_clip_val and gradient_clip_algorithm != "value":
             nn.utils.clip_grads_with_norm_(
                 parameters, gradient_clip_val, self.grad_norm
@@ -336,6 +344,9 @@ class LanguageModel(LightningModule):
         self.log("step", float(self.global_step))  # Lightning's own is one behind
         for name, value in results.items():
             self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64))
+
+    def _trainer_plugin(self) -> Any:
+        return getattr(self._trainer, "precision_plugin", None)
 
     def _diverged(self) -> NoReturn:
         raise UsageError(

@@ -7,6 +7,7 @@ skips nothing.
 
 import contextlib
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class Checkpoints(Checkpoint):
     # ---- when -------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock; evaluation is not counted."""
+        """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
+        self._fetch_best(trainer)
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -125,8 +127,26 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Stop the clock; what was saved stays as it is."""
         self._stop_clock()
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            step = self.last["step"] if self.last else 0
+            print(
+                f"interrupted; the same command goes on after step {step:,}",
+                file=sys.stderr,
+            )
 
     # ---- what -------------------------------------------------------------------
+
+    def _fetch_best(self, trainer: Trainer) -> None:
+        """A run that was moved brings its best checkpoint along, or forgets it."""
+        if self.folder is None or self.best is None:
+            return
+        target = self.folder / "checkpoints" / self.best["file"]
+        source = Path(str(trainer.ckpt_path or "")).parent / self.best["file"]
+        if trainer.is_global_zero and not target.is_file() and source.is_file():
+            runs.write_atomically(target, source.read_bytes())
+        trainer.strategy.barrier()
+        if not target.is_file():
+            self.best = None
 
     def _save(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         if self.folder is None:
@@ -160,11 +180,10 @@ class Checkpoints(Checkpoint):
             seconds=self.seconds,
             **more,
         )
-        digests = manifest.setdefault("checkpoints", {})
-        for file in runs.newest_first(self.folder):
-            if file.name not in digests:
-                trailer = file.read_bytes()[-64:]
-                digests[file.name] = {"sha256": trailer.decode("ascii", "replace")}
+        manifest["checkpoints"] = {
+            file.name: {"sha256": runs.stated_digest(file)}
+            for file in runs.newest_first(self.folder)
+        }
         runs.write_json(self.folder / "manifest.json", manifest)
 
     def _delete(self, records: list[dict[str, Any]]) -> None:

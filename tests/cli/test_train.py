@@ -212,6 +212,10 @@ def test_a_budget_in_seconds_becomes_steps(story: Path, tmp_path: Path) -> None:
         ("lr_scheduler.class_path", "subprocess.Popen"),
         ("optimizer.lr", {"class_path": "evil.Rate"}),
         ("trainer.precision", {"init_args": {}}),
+        ("trainer.logger", "evil.Logger"),
+        ("trainer.callbacks", "evil.Callback"),
+        ("trainer.default_root_dir", "elsewhere"),
+        ("optimizer.init_args.lr", 1.0),
     ],
 )
 def test_a_checkpoint_cannot_name_code(
@@ -230,3 +234,112 @@ def test_a_checkpoint_cannot_name_code(
     importlib.import_module("evil")  # the control: importing it is what would have run
     assert (tmp_path / "executed").exists()
     sys.modules.pop("evil")
+
+
+METRICS = {"nll": 0.1, "bits_per_char": 0.14}
+
+
+def test_a_moved_checkpoint_brings_its_best_or_forgets_it(
+    run: Path, tmp_path: Path
+) -> None:
+    last = runs.find_checkpoint(run, "last")
+    content = runs.read_checkpoint(last)
+    state = content["callbacks"]["Checkpoints"]
+    state["best"] = {"file": "step-000000007.ckpt", "step": 7, "metrics": METRICS}
+    alone = tmp_path / "checkpoints" / last.name
+    runs.write_checkpoint(content, alone)
+    folder = tmp_path / "r"
+    result = lmzoo(
+        f"fit --ckpt_path {alone} --trainer.max_steps 42 "
+        f"--trainer.default_root_dir {folder}"
+    )
+    assert result.code == 0, result.err
+    assert json.loads((folder / "summary.json").read_text())["best"]["step"] == 42
+    runs.write_checkpoint(content, alone.with_name("step-000000007.ckpt"))
+    result = lmzoo(
+        f"fit --ckpt_path {alone} --trainer.max_steps 42 "
+        f"--trainer.default_root_dir {tmp_path / 's'}"
+    )
+    assert result.code == 0, result.err
+    summary = json.loads((tmp_path / "s" / "summary.json").read_text())
+    assert summary["best"]["step"] == 7
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--optimizer.weight_decay 0.5", "optimizer.weight_decay"),
+        ("--data.batch_size 8", "data.batch_size"),
+        ("--data.tokenizer word", "data.tokenizer"),
+        ("--model.preset gpt-nano", "model.preset"),
+        ("--seed_everything 3", "seed_everything"),
+        ('--config {"model":{"d_model":32}}', "model.d_model"),
+        ("--trainer.max_steps 40", "nothing is left to train"),
+    ],
+)
+def test_an_exact_resume_changes_nothing(typed: str, said: str, run: Path) -> None:
+    steps = "" if "max_steps" in typed else "--trainer.max_steps 41"
+    result = lmzoo(f"fit --ckpt_path {run} {steps} {typed}")
+    assert result.code == 2, result.out
+    assert said in result.err
+
+
+def test_resuming_by_name_leaves_the_run_its_own(story: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    line = f"--data.path {story} --trainer.default_root_dir {folder}"
+    fit(f"{line} --trainer.max_steps 2")
+    assert lmzoo(f"fit --ckpt_path {folder} --trainer.max_steps 4").code == 0
+    again = fit(f"{line} --trainer.max_steps 6")
+    assert "resuming   after step 4" in again.err
+
+
+def test_a_changed_text_is_not_resumed(story: Path, tmp_path: Path) -> None:
+    line = f"--data.path {story} --trainer.default_root_dir {tmp_path / 'r'}"
+    fit(f"{line} --trainer.max_steps 2")
+    story.write_text(story.read_text() + "and one more line of the same fox\n")
+    result = lmzoo(f"fit --model gpt {SMALL} {line} --trainer.max_steps 4")
+    assert result.code == 2
+    assert "changed since the run began" in result.err
+
+
+def test_a_run_from_other_weights_is_measured_on_any_text(
+    run: Path, story: Path, tmp_path: Path
+) -> None:
+    fit(
+        f"--init_from {run} --data.path {story} --trainer.max_steps 1 "
+        f"--trainer.default_root_dir {tmp_path / 'b'}"
+    )
+    other = tmp_path / "other.txt"
+    other.write_text("0123456789 !?\n" * 60)
+    result = lmzoo(f"validate --ckpt_path {tmp_path / 'b'} --data.path {other}")
+    assert result.code == 0, result.err
+
+
+def test_a_budget_in_tokens_counts_whole_steps(story: Path, tmp_path: Path) -> None:
+    fit(
+        f"--data.path {story} --budget.tokens 200 --trainer.accumulate_grad_batches 2 "
+        f"--trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["steps"] == 2  # 2 x 4 windows of 16 tokens are 128
+    assert summary["tokens"] == 256
+
+
+def test_the_closing_passes_are_no_points_of_the_curve(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    lmzoo(
+        f"fit --model lstm --model.d_model 8 --model.d_hidden 8 --data.path {story} "
+        f"--trainer.max_steps 4 --trainer.default_root_dir {folder}"
+    )
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows if row["val/nll"]] == ["4"]
+    assert json.loads((folder / "summary.json").read_text())["other_protocol"]
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_the_whole_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = lmzoo(f"{command} --help-all")
+    assert result.code == 0, result.err
+    assert "--trainer.max_steps" in result.out

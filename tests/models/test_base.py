@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,3 +127,16 @@ def test_seeds_differ_by_position_and_rank() -> None:
 def test_presets_are_numbers_and_unknown_ones_name_the_known() -> None:
     with pytest.raises(UsageError, match="no preset 'big'"):
         Tiny.from_preset("big", vocab_size=3)
+
+
+def test_a_gradient_scaler_may_leave_steps_out_but_not_for_ever() -> None:
+    model = Tiny(5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    plugin = SimpleNamespace(scaler=object())
+    model._trainer_plugin = lambda: plugin  # type: ignore[method-assign]
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    for _ in range(9):
+        model.configure_gradient_clipping(optimizer, 1.0, "norm")
+    with pytest.raises(UsageError, match="diverged"):
+        model.configure_gradient_clipping(optimizer, 1.0, "norm")
