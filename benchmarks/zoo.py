@@ -5,6 +5,9 @@ python benchmarks/zoo.py --seconds 60 --path tinyshakespeare/input.txt
 
 import argparse
 import json
+import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +47,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--path", help="a text file; default: the named corpus")
     parser.add_argument("--out", default="runs/zoo")
+    parser.add_argument(
+        "--reuse", action="store_true", help="take the summaries that are there"
+    )
     parser.add_argument("--only", nargs="*", default=list(MEMBERS))
     options = parser.parse_args()
     source = ["--data.path", options.path] if options.path else []
@@ -54,10 +60,20 @@ def main() -> None:
         if name != "ngram":
             line += ["--budget.seconds", str(options.seconds)]
         folder = Path(options.out) / name.replace(" ", "-")
-        summary = fit(name, line, folder)
+        done = folder / "summary.json"
+        if options.reuse and done.is_file():
+            summary = json.loads(done.read_text())
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            summary = fit(name, line, folder)
         floors = summary["floors"]
         rows.append((name, summary))
         print(name, summary["best"]["metrics"]["bits_per_char"], file=sys.stderr)
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(
+        f"{options.seconds:g} seconds each, {threads} thread(s) of {os.cpu_count()} "
+        f"({platform.machine()}), seed 1337, {json.dumps(rows[0][1]['versions'])}\n"
+    )
     print(
         "| model | parameters | steps | tokens/s | nats/token | bits/char | context |"
     )

@@ -128,25 +128,28 @@ def causality(subject: Subject) -> None:
 
 def _no_gradient_from_later(model: LanguageModel, text: Tensor) -> None:
     """The logits at a position have no gradient at later input vectors."""
-    found: list[Tensor] = []
-    for module in model.modules():
-        if isinstance(module, nn.Embedding) and not found:
-            hook = module.register_forward_hook(
-                lambda _m, _i, out: (
-                    found.append(out.retain_grad() or out)
-                    if out.requires_grad
-                    else None
-                )
-            )
-            place = text.shape[1] // 2
-            model(text)[:, place].sum().backward()
-            hook.remove()
-            if found and found[0].shape[:2] == text.shape:
-                grad = found[0].grad
-                if grad is not None and bool(grad[:, place + 1 :].any()):
-                    raise Broken("a later token's vector has a gradient: a leak")
-            model.zero_grad()
-            return
+    vectors: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.retain_grad()
+            vectors.append(output)
+
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    if not embeddings:
+        return
+    hook = embeddings[0].register_forward_hook(keep)
+    place = text.shape[1] // 2
+    logits = model(text)
+    hook.remove()
+    if not logits.requires_grad:
+        return
+    logits[:, place].sum().backward()
+    if vectors and vectors[0].shape[:2] == text.shape:
+        grad = vectors[0].grad
+        if grad is not None and bool(grad[:, place + 1 :].any()):
+            raise Broken("a later token's vector has a gradient: a leak")
+    model.zero_grad()
 
 
 def window(subject: Subject) -> str:
