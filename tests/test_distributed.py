@@ -19,7 +19,8 @@ def fit(text: Path, folder: Path, processes: int, more: str = "") -> dict:
     # No biases: a key's has a gradient of exactly zero but for rounding, and Adam would
     # divide rounding by rounding.
     line = (
-        f"fit --model gpt {SMALL} --model.bias false --data.path {text} --trainer.max_steps {STEPS} "
+        f"fit --model gpt {SMALL} --model.bias false --data.path {text} "
+        f"--trainer.max_steps {STEPS} "
         f"--trainer.val_check_interval 10 --trainer.log_every_n_steps 5 "
         f"--trainer.accelerator cpu --trainer.devices {processes} "
         f"--trainer.default_root_dir {folder} {more}"
