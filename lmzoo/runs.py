@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -189,6 +190,11 @@ def verified_bytes(path: Path) -> memoryview:
     return body
 
 
+def is_checkpoint_name(name: object) -> bool:
+    """Whether ``name`` is one that ``checkpoint_name`` makes, and so stays in place."""
+    return isinstance(name, str) and bool(re.fullmatch(r"step-\d{9,}\.ckpt", name))
+
+
 def stated_digest(path: Path) -> str:
     """The SHA-256 that a checkpoint file says it has."""
     with path.open("rb") as file:
@@ -211,7 +217,8 @@ def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder or checkpoint file")
     wanted = read_manifest(path).get(which)
-    candidates = [path / "checkpoints" / wanted] if isinstance(wanted, str) else []
+    named = [path / "checkpoints" / str(wanted)]
+    candidates = named if is_checkpoint_name(wanted) else []
     for file in [*candidates, *newest_first(path)]:
         with contextlib.suppress(UsageError):
             verified_bytes(file)

@@ -41,6 +41,11 @@ def settle(config: Namespace, command: str) -> None:
         arguments = config.optimizer.init_args
         if arguments.get("fused"):  # would be clipped before the scaler has unscaled
             arguments["fused"] = False
+    if trainer.logger is not None:
+        raise UsageError(
+            "--trainer.logger: a run writes TensorBoard events and metrics.csv into "
+            "its folder; leave it out"
+        )
     if trainer.fast_dev_run:
         raise UsageError(
             "--trainer.fast_dev_run: a run folder is no place for a rehearsal; "

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from lmzoo import __version__, runs
+from lmzoo.errors import UsageError
 from lmzoo.registry import models
 
 
@@ -213,7 +214,17 @@ class Checkpoints(Checkpoint):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them back."""
+        """Take them back.
+
+        Raises:
+            UsageError: a file name that would lead out of the run folder.
+        """
+        for record in filter(None, (state_dict["best"], state_dict["last"])):
+            if not runs.is_checkpoint_name(record["file"]):
+                raise UsageError(
+                    f"the checkpoint names {record['file']!r} as one of its run, which "
+                    f"lmzoo never wrote; it was changed, or is damaged"
+                )
         self.best, self.last = state_dict["best"], state_dict["last"]
         self.history = list(state_dict["history"])
         self.seconds = float(state_dict["seconds"])

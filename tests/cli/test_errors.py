@@ -49,6 +49,7 @@ OPTIONS = [
     ("--model.context_length 0", "context_length 0"),
     ("--model.preset gpt-zzz", "gpt-nano"),
     ("--modle gpt", "did you mean --model"),
+    ("--trainer.logger false", "leave it out"),
     ("--trainer.foo 1", "unknown option --trainer.foo"),
     ("--trainer.max_steps 0", "--trainer.max_steps 0"),
     ("--trainer.max_steps x", "expected int, given x"),

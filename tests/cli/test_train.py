@@ -343,3 +343,23 @@ def test_the_whole_help(command: str, capsys: pytest.CaptureFixture[str]) -> Non
     result = lmzoo(f"{command} --help-all")
     assert result.code == 0, result.err
     assert "--trainer.max_steps" in result.out
+
+
+@pytest.mark.parametrize("record", ["best", "last"])
+def test_a_checkpoint_cannot_reach_out_of_its_folder(
+    record: str, run: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("keep me")
+    content = runs.read_checkpoint(runs.find_checkpoint(run, "last"))
+    state = content["callbacks"]["Checkpoints"]
+    state[record] = {"file": "../../precious.txt", "step": 7, "metrics": METRICS}
+    changed = tmp_path / "checkpoints" / "step-000000040.ckpt"
+    runs.write_checkpoint(content, changed)
+    result = lmzoo(
+        f"fit --ckpt_path {changed} --trainer.max_steps 42 "
+        f"--trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    assert result.code == 2
+    assert "precious.txt" in result.err
+    assert precious.read_text() == "keep me"
