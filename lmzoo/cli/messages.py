@@ -5,16 +5,20 @@ import re
 from collections.abc import Iterable
 
 
-def shorten(message: str, options: Iterable[str] = ()) -> str:
+MORE = "--help-all lists every option"
+
+
+def shorten(message: str, options: Iterable[str] = (), more: str = MORE) -> str:
     """One line out of jsonargparse's or Lightning's many.
 
     Args:
         message: as the library wrote it.
         options: known options, for a suggestion when one was mistyped.
+        more: where the options are listed.
     """
     message = re.sub(r"\s+", " ", message).strip()
     if unknown := re.search(r"[Uu]nrecognized arguments: --([\w.]+)", message):
-        return _unknown_option(unknown[1], options)
+        return _unknown_option(unknown[1], options, more)
     where = re.match(
         r"(?:Parser key |Problem with given )?[\"']?([\w.]+)[\"']?: ", message
     )
@@ -61,8 +65,8 @@ def _polished(message: str) -> str:
     return message.replace(".init_args.", ".")
 
 
-def _unknown_option(key: str, options: Iterable[str]) -> str:
+def _unknown_option(key: str, options: Iterable[str], more: str) -> str:
     known = {option.lstrip("-") for option in options}
-    near = difflib.get_close_matches(key, sorted(known | {"model", "data"}), n=1)
+    near = difflib.get_close_matches(key, sorted(known), n=1)
     hint = f"did you mean --{near[0]}? " if near else ""
-    return f"unknown option --{key}; {hint}--help-all lists every option"
+    return f"unknown option --{key}; {hint}{more}"

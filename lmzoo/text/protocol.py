@@ -34,6 +34,14 @@ class Tokenizer(ABC):
     token_bytes: np.ndarray
     whole_words: bool = False
 
+    @property
+    def start_id(self) -> int | None:
+        """The id that a text starts after: the end of the document before it.
+
+        None where the vocabulary has none; then a text starts after nothing.
+        """
+        return self.eod_id
+
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
         """Token ids, int32 (n,). Never raises: what is not known becomes ``unk_id``."""

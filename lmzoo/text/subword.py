@@ -202,6 +202,12 @@ class HFTokenizer(_Library):
                 value = float(i == self.unk_id and i != self.eod_id)
                 self.token_chars[i] = self.token_bytes[i] = value
 
+    @property
+    def start_id(self) -> int | None:
+        """What the file itself puts before a text, or the end of a document."""
+        put = self._library.encode("", add_special_tokens=True).ids
+        return put[0] if put else self.eod_id
+
     @classmethod
     def from_json(cls, text: str, end_of_document: bool = False):
         """Read the text of a ``tokenizer.json``.
