@@ -4,7 +4,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-
 MORE = "--help-all lists every option"
 
 
