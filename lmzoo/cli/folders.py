@@ -20,6 +20,8 @@ from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
+from lmzoo.text.datamodule import TextDataModule
+from lmzoo.text.spans import Spans
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
@@ -115,6 +117,12 @@ class RunFolder:
         if budget:
             manifest["budget"] = budget
         runs.write_json(self.path / "manifest.json", manifest)
+        kept = self.path / runs.SPANS
+        if isinstance(data, TextDataModule) and not (
+            self.resume_from and kept.exists()
+        ):
+            spans = Spans.build(data.pieces("train"))
+            runs.write_atomically(kept, spans.to_bytes())
 
 
 def choose(config: Any, plan: Plan) -> RunFolder:

@@ -1,5 +1,6 @@
 """TextDataModule: any text as batches of next-token prediction."""
 
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -176,6 +177,10 @@ class TextDataModule(LightningDataModule):
     def text(self, split: str) -> str:
         """The normalised text of a split, documents run together, all in memory."""
         return self.prepared.text(_known_split(split))
+
+    def pieces(self, split: str) -> Iterator[str]:
+        """The same text in consecutive pieces, a line break between documents."""
+        return self.prepared.pieces(_known_split(split))
 
     def lengths(self, split: str) -> tuple[Tensor, Tensor]:
         """Characters and UTF-8 bytes of each id in a split, each (V,) float64."""

@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from lmzoo.errors import UsageError
+from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
 from lmzoo.text.settings import Settings
@@ -68,6 +69,23 @@ class Prepared:
         limited = getattr(self.settings, f"max_{split}_tokens", None)
         end = self.stats[split].characters if limited else None
         return "".join(found)[:end]
+
+    def pieces(self, split: str) -> Iterator[str]:
+        """The same text in consecutive pieces, a line break between documents."""
+        limited = getattr(self.settings, f"max_{split}_tokens", None)
+        left = self.stats[split].characters if limited else None
+        counted = self.tokenizer.eod_id is None  # there the break is a character too
+        for part in self.parts:
+            for name, piece in part.pieces():
+                if name != split or left == 0:
+                    continue
+                if piece is END_OF_DOCUMENT:
+                    left = left - 1 if left is not None and counted else left
+                    yield "\n"
+                    continue
+                piece = piece[:left]
+                left = left - len(piece) if left is not None else None
+                yield piece
 
     def lengths(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Characters and bytes of each id, (V,) float64, exact in sum over the split.
