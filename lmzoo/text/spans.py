@@ -232,8 +232,10 @@ class Spans:
             raise ValueError("a number is missing in its header")
         if numbers[:2] != [SPAN, HASHES]:
             raise ValueError(f"spans of {numbers[0]}, {numbers[1]} hash functions")
-        if any(part["every"].bit_count() != 1 or not part["bytes"] for part in sizes):
-            raise ValueError("an impossible size in its header")
+        for part in sizes:
+            room, power = 8 * part["bytes"], part["every"]
+            if power.bit_count() != 1 or power >> 64 or not part["count"] <= room > 0:
+                raise ValueError("an impossible number in its header")
         if len(bits) != sum(part["bytes"] for part in sizes):
             raise ValueError("not as long as its header says")
         cut = sizes[0]["bytes"]
