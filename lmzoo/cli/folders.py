@@ -21,7 +21,6 @@ from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
 from lmzoo.text.datamodule import TextDataModule
-from lmzoo.text.spans import Spans
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
@@ -121,8 +120,7 @@ class RunFolder:
         if isinstance(data, TextDataModule) and not (
             self.resume_from and kept.exists()
         ):
-            spans = Spans.build(data.pieces("train"))
-            runs.write_atomically(kept, spans.to_bytes())
+            runs.write_atomically(kept, data.spans().to_bytes())
 
 
 def choose(config: Any, plan: Plan) -> RunFolder:

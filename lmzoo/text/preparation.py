@@ -23,11 +23,13 @@ from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
 from lmzoo.text.settings import Settings
+from lmzoo.text.spans import Spans
 from lmzoo.text.store import (
     TokenStore,
     cache_folder,
     cache_path,
     open_store,
+    write_atomically,
     write_store,
 )
 from lmzoo.text.symbols import ListedTokenizer
@@ -86,6 +88,16 @@ class Prepared:
                 piece = piece[:left]
                 left = left - len(piece) if left is not None else None
                 yield piece
+
+    def spans(self) -> Spans:
+        """What is kept of the training split, from the cache or built into it."""
+        path = self.store.path.with_suffix(".spans")
+        with suppress(UsageError):
+            return Spans.read(path)
+        spans = Spans.build(self.pieces("train"))
+        with suppress(UsageError):  # a cache that cannot be written is no loss
+            write_atomically(path, spans.to_bytes())
+        return spans
 
     def lengths(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Characters and bytes of each id, (V,) float64, exact in sum over the split.

@@ -311,8 +311,12 @@ class _Sample:
 
     def settled(self) -> np.ndarray:
         """The distinct hashes, sorted."""
-        kept = np.sort(np.concatenate([np.empty(0, np.uint64), *self._kept]))
-        kept = kept[np.diff(kept, prepend=~kept[:1]) != 0]  # numpy's unique is slow
+        kept = np.concatenate([np.empty(0, np.uint64), *self._kept])
+        self._kept = []
+        kept.sort()
+        first = np.ones(len(kept), np.bool_)
+        np.not_equal(kept[1:], kept[:-1], out=first[1:])
+        kept = kept[first]  # many times faster than numpy.unique
         while len(kept) > self.room:
             self.every *= 2
             kept = kept[kept & np.uint64(self.every - 1) == 0]
@@ -337,10 +341,13 @@ def _blocks(texts: Iterable[str]) -> Iterator[str]:
 
 def _whole_words(text: str) -> tuple[set[str], str]:
     """Distinct words of ``text``, and the one at its end that may yet go on."""
-    found = _WORD.findall(text)
-    cut = bool(found) and text.endswith(found[-1]) and len(found[-1]) < LONGEST_WORD
+    tokens = text.split()  # most are repeats, which the pattern need not read again
+    tail = tokens.pop() if tokens and not text[-1].isspace() else ""
+    found = _WORD.findall(tail)
+    cut = bool(found) and tail.endswith(found[-1]) and len(found[-1]) < LONGEST_WORD
     last = found.pop() if cut else ""
-    return {word.lower() for word in set(found)}, last
+    found += _WORD.findall(" ".join(set(tokens)))
+    return {word.lower() for word in found}, last
 
 
 def _places(hashes: np.ndarray, size: int) -> Iterator[np.ndarray]:

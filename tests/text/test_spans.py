@@ -247,13 +247,27 @@ def test_only_what_is_trained_on_is_kept(write) -> None:
     rows = ["the first of all documents", "another document here", "held out text"]
     path = write("rows.jsonl", "".join(json.dumps({"text": r}) + "\n" for r in rows))
     data = TextDataModule(path=path, val_fraction=0.21, test_fraction=0)
-    spans = Spans.build(data.pieces("train"))
-    assert spans.occurs("all documents\nanother") is True
-    assert spans.occurs("held out text") is False
-    assert "".join(data.pieces("val")) == "held out text"
+    assert data.spans().occurs("all documents\nanother") is True
+    assert data.spans().occurs("held out text") is False
+    assert "".join(data.prepared.pieces("val")) == "held out text"
 
     for limit in (2, 20, 30):
         data = TextDataModule(path=path, max_train_tokens=limit)
-        text = "".join(data.pieces("train"))
+        text = "".join(data.prepared.pieces("train"))
         assert text.replace("\n", "") == data.text("train")
-        assert len(text) == data.prepared.stats["train"].characters + ("\n" in text)
+        assert len(text) == data.spans().characters
+
+
+def test_the_spans_of_a_text_are_built_once(write, monkeypatch) -> None:
+    options = {"path": write("text.txt", TEXT), "val_fraction": 0, "test_fraction": 0}
+    first = TextDataModule(**options).spans().to_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Spans, "build", None)
+        assert TextDataModule(**options).spans().to_bytes() == first
+    kept = TextDataModule(**options).prepared.store.path.with_suffix(".spans")
+    kept.write_bytes(b"damaged")
+    assert TextDataModule(**options).spans().to_bytes() == first
+    assert kept.read_bytes() == first
+    kept.unlink()
+    kept.mkdir()  # cannot be written
+    assert TextDataModule(**options).spans().to_bytes() == first
