@@ -1,15 +1,10 @@
 r"""What is kept of a training text to tell later what was copied from it: no text.
 
-Two Bloom filters (Bloom 1970, doi 10.1145/362686.362692), one over the hashes of every
-span of 12 characters, white space as it stands, one over those of the words (runs of
-``\w``, lower-cased). A filter of m bits over n items with k hash functions never
-misses an item, and takes a stranger for an item at the rate
-
-    f = (1 - (1 - 1/m)^(k n))^k  ~  (1 - e^(-k n / m))^k
-
-which is 0.9 % at 10 bits an item, and 2.2 % at the 8 bits where room runs out. A text
-with more items than that keeps those whose hash is divisible by ``every``, a power of
-two: a sample that the content decides, so the same spans are known in every text.
+Two Bloom filters (see bloom.py, also for their false positives), one over the hashes of
+every span of 12 characters, white space as it stands, one over those of the words (runs
+of ``\w``, lower-cased). A text with more of them than there is room for keeps those
+whose hash is divisible by ``every``, a power of two: a sample that the content decides,
+so that the same spans are known in every text.
 
 It is not a secret box: who can ask whether a span is there can guess text back, span by
 span. A run on confidential text is shared without its ``spans.bin``.
@@ -26,10 +21,9 @@ from typing import Any
 import numpy as np
 
 from lmzoo.errors import UsageError
+from lmzoo.text.bloom import BASE, HASHES, LEAST, Bloom, Sample, mixed
 
 SPAN = 12  # characters
-HASHES = 5  # bits set for each item
-WANTED, LEAST = 10, 8  # bits for each item: where there is room, and when it runs out
 LONGEST_WORD = 64  # characters; a longer run is cut into words of this length
 HEADER = 4096  # bytes at most, all that is not bits
 CAP = 4 << 20  # bytes, of the whole file
@@ -37,51 +31,7 @@ WORD_ROOM = CAP // 8 - HEADER  # bytes
 SPAN_ROOM = CAP - CAP // 8  # bytes
 BLOCK = 1 << 17  # characters hashed at a time: their hashes fit a processor's cache
 MAGIC = b"lmzoo:spans:1\n"
-BASE = np.uint64(0x9E3779B97F4A7C15)
 _WORD = re.compile(rf"\w{{1,{LONGEST_WORD}}}")
-
-
-@dataclass(frozen=True)
-class Bloom:
-    """Set of 64-bit hashes that has no false negatives.
-
-    Attributes:
-        bits: the filter, packed, uint8 (m / 8,).
-        count: n, the number of hashes in it.
-        every: only hashes divisible by this power of two were put in.
-    """
-
-    bits: np.ndarray
-    count: int
-    every: int = 1
-
-    @classmethod
-    def of(cls, hashes: np.ndarray, every: int, room: int) -> "Bloom":
-        """A filter over distinct ``hashes``, uint64 (n,), of at most ``room`` bytes."""
-        size = min(room, max(8, -(-WANTED * len(hashes) // 8)))
-        flags = np.zeros(size * 8, np.bool_)
-        for begin in range(0, len(hashes), BLOCK):
-            for place in _places(hashes[begin : begin + BLOCK], len(flags)):
-                flags[place] = True
-        return cls(np.packbits(flags), len(hashes), every)
-
-    @property
-    def false_positive_rate(self) -> float:
-        """How often a stranger is taken for an item, by the formula above."""
-        clear = (1 - 1 / (8 * len(self.bits))) ** (HASHES * self.count)
-        return (1 - clear) ** HASHES
-
-    def known(self, hashes: np.ndarray) -> np.ndarray:
-        """Whether the filter can tell of each hash: bool (n,), all True unsampled."""
-        return hashes & np.uint64(self.every - 1) == 0
-
-    def holds(self, hashes: np.ndarray) -> np.ndarray:
-        """Whether each hash is in the filter: bool (n,); only of known ones."""
-        found = np.ones(len(hashes), np.bool_)
-        for place in _places(hashes, 8 * len(self.bits)):
-            shift = (7 - (place & np.uint64(7))).astype(np.uint8)
-            found &= (self.bits[place >> np.uint64(3)] >> shift & 1).astype(np.bool_)
-        return found
 
 
 @dataclass(frozen=True)
@@ -105,8 +55,8 @@ class Spans:
         The text is streamed: memory does not grow with it. However it is cut, the
         result is the same.
         """
-        spans = _Sample(SPAN_ROOM * 8 // LEAST)
-        words = _Sample(WORD_ROOM * 8 // LEAST)
+        spans = Sample(SPAN_ROOM * 8 // LEAST)
+        words = Sample(WORD_ROOM * 8 // LEAST)
         characters, tail, word = 0, "", ""
         for block in _blocks(texts):
             characters += len(block)
@@ -277,7 +227,7 @@ def span_hashes(text: str) -> np.ndarray:
     by_two = by_one[:-1] * BASE + by_one[1:]
     by_four = by_two[:-2] * BASE**2 + by_two[2:]
     by_eight = by_four[:-4] * BASE**4 + by_four[4:]
-    return _mixed(by_eight[:-4] * BASE**4 + by_four[8:])
+    return mixed(by_eight[:-4] * BASE**4 + by_four[8:])
 
 
 def word_hashes(found: Iterable[str]) -> np.ndarray:
@@ -287,41 +237,6 @@ def word_hashes(found: Iterable[str]) -> np.ndarray:
         for word in found
     )
     return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
-
-
-class _Sample:
-    """Distinct hashes: all, or once there are more than ``room``, a sample of them.
-
-    ``every`` ends as the smallest power of two that leaves at most ``room`` hashes,
-    whatever the order they came in.
-    """
-
-    def __init__(self, room: int) -> None:
-        self.room, self.every = room, 1
-        self._kept: list[np.ndarray] = []
-        self._new = 0
-
-    def add(self, hashes: np.ndarray) -> None:
-        if self.every > 1:
-            hashes = hashes[hashes & np.uint64(self.every - 1) == 0]
-        self._kept.append(hashes)
-        self._new += len(hashes)
-        if self._new > self.room:
-            self.settled()
-
-    def settled(self) -> np.ndarray:
-        """The distinct hashes, sorted."""
-        kept = np.concatenate([np.empty(0, np.uint64), *self._kept])
-        self._kept = []
-        kept.sort()
-        first = np.ones(len(kept), np.bool_)
-        np.not_equal(kept[1:], kept[:-1], out=first[1:])
-        kept = kept[first]  # many times faster than numpy.unique
-        while len(kept) > self.room:
-            self.every *= 2
-            kept = kept[kept & np.uint64(self.every - 1) == 0]
-        self._kept, self._new = [kept], 0
-        return kept
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[str]:
@@ -348,25 +263,3 @@ def _whole_words(text: str) -> tuple[set[str], str]:
     last = found.pop() if cut else ""
     found += _WORD.findall(" ".join(set(tokens)))
     return {word.lower() for word in found}, last
-
-
-def _places(hashes: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The bits of each hash in a filter of ``size`` bits, one array a hash function.
-
-    All from two halves of one hash (Kirsch and Mitzenmacher 2006).
-    """
-    low = np.uint64(0xFFFFFFFF)
-    first, second = hashes >> np.uint64(32), _mixed(hashes * BASE) | np.uint64(1)
-    for turn in range(HASHES):
-        place = first + np.uint64(turn) * second & low
-        yield place * np.uint64(size) >> np.uint64(32)
-
-
-def _mixed(hashes: np.ndarray) -> np.ndarray:
-    """Every bit of a hash made to depend on all its bits: MurmurHash3's finalizer."""
-    hashes = hashes ^ hashes >> np.uint64(33)
-    hashes *= np.uint64(0xFF51AFD7ED558CCD)
-    hashes ^= hashes >> np.uint64(33)
-    hashes *= np.uint64(0xC4CEB9FE1A85EC53)
-    hashes ^= hashes >> np.uint64(33)
-    return hashes
