@@ -21,6 +21,7 @@ from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
+from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
@@ -124,6 +125,11 @@ class RunFolder:
         if budget:
             manifest["budget"] = budget
         runs.write_json(self.path / "manifest.json", manifest)
+        kept = self.path / runs.SPANS
+        if isinstance(data, TextDataModule) and not (
+            self.resume_from and kept.exists()
+        ):
+            runs.write_atomically(kept, data.spans().to_bytes())
 
 
 def _locked(path: Path) -> filelock.BaseFileLock:

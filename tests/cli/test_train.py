@@ -37,6 +37,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
         "manifest.json",
         "metrics.csv",
         "samples",
+        "spans.bin",
         "summary.json",
         "tokenizer.json",
     } <= names
@@ -47,6 +48,31 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
         file = run / "checkpoints" / name
         if file.exists():
             assert file.read_bytes()[-64:].decode() == record["sha256"]
+
+
+def test_what_is_kept_of_the_text_tells_a_copied_phrase(tmp_path: Path) -> None:
+    lines = [f"line {n} of a plain text that says nothing new\n" for n in range(200)]
+    lines[100] = "here the purple walrus sings at midnight\n"
+    lines[-1] = "only the last part knows of the orange heron\n"
+    (tmp_path / "t.txt").write_text("".join(lines))
+    line = f"--data.path {tmp_path / 't.txt'} --trainer.default_root_dir {tmp_path}/a"
+    fit(f"{line} --trainer.max_steps 2")
+
+    spans = runs.read_spans(tmp_path / "a")
+    assert spans is not None
+    assert spans.occurs("the purple walrus sings") is True
+    assert spans.occurs("the purple penguin sings") is False
+    assert spans.occurs("the orange heron") is False  # of the test part
+    assert spans.longest("He says: the purple walrus sings.") == (8, 24)
+
+    before = (tmp_path / "a" / runs.SPANS).stat()
+    fit(f"{line} --trainer.max_steps 4")
+    after = (tmp_path / "a" / runs.SPANS).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    (tmp_path / "a" / runs.SPANS).unlink()
+    fit(f"{line} --trainer.max_steps 6")
+    assert runs.read_spans(runs.newest_first(tmp_path / "a")[0]) is not None
 
 
 def test_the_best_is_the_true_minimum_of_the_curve(run: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a trained model does: looked at from outside, and from inside."""
