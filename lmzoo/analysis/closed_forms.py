@@ -30,7 +30,7 @@ def closed_form(name: str, **arguments: Any) -> int | None:
     return FORMULAS[name](**bound.arguments) if name in FORMULAS else None
 
 
-# ---- parts ----------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------
 
 
 def embedding(rows: int, d_model: int) -> int:
@@ -73,7 +73,7 @@ def ends(
     return embedding(vocab_size, d_model) + matrix + head_bias * vocab_size
 
 
-# ---- members of the zoo: the arguments are those of the constructors --------------------
+# ---- members of the zoo: the arguments are those of the constructors -----------------
 
 
 def _bare(*, vocab_size: int, d_model: int, **rest: Any) -> int:

@@ -182,7 +182,7 @@ def state_size(model: LanguageModel) -> StateSize | None:
     try:
         with torch.no_grad():
             _, state = twin.advance(tokens)
-    except (RuntimeError, NotImplementedError):  # it looks at numbers, and has none
+    except Exception:  # a plugin may look at numbers that are not there, in any way
         return None
     tensors = list(_tensors(state))
     floating = [tensor for tensor in tensors if tensor.is_floating_point()]
@@ -190,7 +190,7 @@ def state_size(model: LanguageModel) -> StateSize | None:
     return StateSize(sum(tensor.numel() for tensor in floating), others)
 
 
-# ---- which component a parameter belongs to ---------------------------------------
+# ---- which component a parameter belongs to ------------------------------------------
 
 
 def _parts(model: LanguageModel, path: str, parameter: Tensor) -> dict[str, int]:
@@ -214,6 +214,11 @@ def _parts(model: LanguageModel, path: str, parameter: Tensor) -> dict[str, int]
     if isinstance(module, nn.Linear) or re.search(r"mlp|feed_?forward", where, re.I):
         return {"MLP": numbers}
     return {f"other: {where or name}": numbers}
+
+
+def component(model: LanguageModel, path: str) -> str:
+    """The component of the parameter at ``path``; of a fused matrix, the first."""
+    return next(iter(_parts(model, path, model.get_parameter(path))))
 
 
 def _attention_parts(

@@ -81,10 +81,10 @@ class GPT(LanguageModel):
             ``num_heads`` does not divide while ``d_head`` is None.
     """
 
-    # minGPT's names. The published ones carry the vocabulary that their totals hold for,
-    # and are trained with the text's own. The first GPT normalised after each part and
-    # had no final norm: here it is built pre-norm, as in minGPT, and has 1,536 parameters
-    # more than 116,534,784.
+    # minGPT's names. The published ones carry the vocabulary that their totals hold
+    # for; a text brings its own. The first GPT normalised after each part and had no
+    # final norm: here it is built pre-norm, as in minGPT, and has 1,536 parameters more
+    # than 116,534,784.
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "openai-gpt": _sizes(12, 12, 768, **GPT1),
         "gpt2": _sizes(12, 12, 768, **GPT2),
