@@ -197,6 +197,8 @@ class _Describer:
         if shared and kind == "head":
             self.tied = True
             lines.append("matrix of the token embedding")
+        elif shared:
+            lines.append("the weights of a part below")
         return Box(kind, title, lines, step, _shape(step), numbers)
 
     def _count(self, module: nn.Module) -> int:

@@ -4,6 +4,7 @@ Drawn from what one traced pass shows, so it holds for any model. Plain SVG, no 
 no fonts of its own; every text is escaped.
 """
 
+from collections.abc import Sequence
 
 from lmzoo.analysis.architecture import (
     Architecture,
@@ -23,6 +24,7 @@ from lmzoo.models.base import LanguageModel
 WIDTH, CENTRE = 760, 350
 BOX, HALF, BESIDE = 300, 220, 20  # widths of a box, of one of a pair, between a pair
 TITLE, LINE = 22, 16  # heights of a title and of a line of a box
+MIDDLES = CENTRE - (BESIDE + HALF) / 2, CENTRE + (BESIDE + HALF) / 2
 GAP, RADIUS, PAD = 36, 10, 48  # between items; of an addition; around a stack
 LANE = 20  # between lines that pass by on the left
 FILL = {
@@ -69,7 +71,7 @@ class _Figure(Sheet):
 
     # ---- a column of items -----------------------------------------------------------
 
-    def _column(self, items: list[Item], source: str = "") -> None:
+    def _column(self, items: Sequence[Item], source: str = "") -> None:
         """Stack items on one another; ``source`` is written where they begin."""
         entry = self.y
         if source and not (items and isinstance(items[0], Pair)):
@@ -80,7 +82,9 @@ class _Figure(Sheet):
             if i:
                 self._connect(items[i - 1], item)
             elif not isinstance(item, Pair):
-                self.arrow(CENTRE, entry, entry - GAP)
+                self.arrow(CENTRE, entry, entry - GAP, not isinstance(item, Stack))
+            elif not source:
+                self._fork()
             self.y -= GAP
             bottom = self.y
             self._item(item, tokens=bool(source) and i == 0)
@@ -101,10 +105,9 @@ class _Figure(Sheet):
         shape = self._shape(below)
         feeds = any(_made_by(below, source) for source in _sources(above))
         if isinstance(below, Pair):
-            middle = CENTRE - BESIDE / 2 - HALF / 2, CENTRE + BESIDE / 2 + HALF / 2
             target = self.y - GAP - (RADIUS if isinstance(above, Join) else 0)
             for x, box, anchor in zip(
-                middle, (below.left, below.right), ("end", "start"), strict=True
+                MIDDLES, (below.left, below.right), ("end", "start"), strict=True
             ):
                 edge = CENTRE + (-RADIUS if x < CENTRE else RADIUS)
                 if isinstance(above, Join):
@@ -114,15 +117,25 @@ class _Figure(Sheet):
                 aside = x + (-8 if anchor == "end" else 8)
                 self.text(aside, self.y - 14, box.shape, 12, SOFT, anchor)
             return
-        if feeds or not _sources(above):
-            self.arrow(CENTRE, self.y, self.y - GAP)
+        label_y = self.y - GAP / 2 + 5
+        if isinstance(above, Pair):
+            self._fork()
+            label_y = self.y - 6
+        elif feeds or not _sources(above):
+            self.arrow(CENTRE, self.y, self.y - GAP, not isinstance(above, Stack))
         if shape:
-            self.text(CENTRE + 12, self.y - GAP / 2 + 5, shape, 12, SOFT, "start")
+            self.text(CENTRE + 12, label_y, shape, 12, SOFT, "start")
+
+    def _fork(self) -> None:
+        """One path into both parts of a pair."""
+        for x in MIDDLES:
+            self.path(f"M{CENTRE},{self.y:.1f} v-20 H{x} V{self.y - GAP:.1f}", True)
 
     def _bypasses(
-        self, items: list[Item], spans: list[tuple[float, float]], entry: float
+        self, items: Sequence[Item], spans: list[tuple[float, float]], entry: float
     ) -> None:
         """Lines to an item from another than the one below it: residual streams."""
+        side = CENTRE - _extent(items)
         used: list[tuple[float, float]] = []  # stretches that a lane is taken on
         for i, item in enumerate(items):
             if i == 0 or isinstance(item, Pair):
@@ -135,7 +148,7 @@ class _Figure(Sheet):
                 target = (spans[i][0] + spans[i][1]) / 2
                 taken = sum(a > target and start > b for a, b in used)
                 used.append((start, target))
-                lane = CENTRE - BOX / 2 - LANE * (1 + taken)
+                lane = side - LANE * (1 + taken)
                 edge = CENTRE - (RADIUS if isinstance(item, Join) else BOX / 2)
                 self.path(f"M{CENTRE},{start:.1f} H{lane} V{target:.1f} H{edge}", True)
 
@@ -148,7 +161,10 @@ class _Figure(Sheet):
 
     def _box(self, box: Box, x: float, width: float) -> None:
         plain = box.kind == "operation"
-        lines = [] if plain else [*box.lines, _numbers(box.parameters)]
+        numbers = _numbers(box.parameters)
+        if box.lines and not box.parameters and box.step:
+            numbers += " of its own"
+        lines = [] if plain else [*box.lines, numbers]
         height = 16 + TITLE + LINE * len(lines) - (8 if plain else 0)
         top = self.y - height
         dash = ' stroke-dasharray="4 3"' if plain else ""
@@ -197,12 +213,13 @@ class _Figure(Sheet):
 
     def _stack(self, stack: Stack) -> None:
         bottom = self.y
-        self._column(list(stack.items))
+        self._column(stack.items)
         if stack.carries:
             self._loop(bottom - GAP, self.y)
         self.arrow(CENTRE, self.y, self.y - 22, head=False)
         self.y -= 22
-        left, width = CENTRE - BOX / 2 - PAD, BOX + 2 * PAD
+        extent = _extent(stack.items) + PAD
+        left, width = CENTRE - extent, 2 * extent
         self.under.append(
             f'<rect class="stack" x="{left}" y="{self.y:.1f}" width="{width}" '
             f'height="{bottom - self.y:.1f}" rx="12" fill="#fafbfc" '
@@ -258,6 +275,12 @@ class _Figure(Sheet):
             text = fit(line, 12, WIDTH - 60)
             self.text(30, top + 18 * i, text, 12, SOFT, "start")
         return top + 18 * len(lines) + 6
+
+
+def _extent(items: Sequence[Item]) -> float:
+    """Half the width of a column."""
+    pairs = any(isinstance(item, Pair) for item in items)
+    return HALF + BESIDE / 2 if pairs else BOX / 2
 
 
 def _numbers(parameters: int) -> str:

@@ -22,8 +22,8 @@ def describe(
         rows, width = module.weight.shape
         return "embedding", name.capitalize(), [f"{rows:,} {TIMES} {width:,}"]
     if type(module).__name__.endswith("Norm"):
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(module).__name__)
-        return "norm", words.capitalize(), []
+        words = type(module).__name__.removesuffix("Norm")
+        return "norm", f"{words} norm".strip(), []
     if is_attention(leaf, module):
         return "attention", *_attention(module)
     if isinstance(module, nn.Conv1d):

@@ -94,8 +94,8 @@ def _head(path: str) -> str:
         before_x, before_y, mark, numbers = x, y, word[0], word[1:]
         if mark == "M":
             x, y = (float(n) for n in numbers.split(","))
-        elif mark == "V":
-            y = float(numbers)
+        elif mark in "Vv":
+            y = float(numbers) + (y if mark == "v" else 0)
         else:
             x = float(numbers) + (x if mark == "h" else 0)
     if x == before_x:

@@ -184,5 +184,6 @@ def _first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value
     if isinstance(value, list | tuple):
-        return next(filter(None.__ne__, map(_first_tensor, value)), None)
+        found = (_first_tensor(part) for part in value)
+        return next((tensor for tensor in found if tensor is not None), None)
     return None

@@ -90,12 +90,14 @@ def test_published_totals(preset: str, published: int) -> None:
     cls = models.load("gpt")
     arguments = cls.preset_arguments(preset)
 
+    built = on_meta(cls, arguments)
+
     assert closed_form("gpt", **arguments) == published
-    assert count(on_meta(cls, arguments)).parameters == published
+    assert sum(p.numel() for p in built.parameters()) == published
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_formulas_equal_the_built_model(name: str, data: st.DataObject) -> None:
     cls = models.load(name)
@@ -105,7 +107,6 @@ def test_formulas_equal_the_built_model(name: str, data: st.DataObject) -> None:
     formula = closed_form(name, **arguments)
 
     assert formula == sum(p.numel() for p in built.parameters())
-    assert formula == count(built).parameters
 
 
 def test_the_real_model_has_no_other_number_than_the_one_on_meta() -> None:
