@@ -66,14 +66,22 @@ def params(
     _require_length(built, length)
     table = count(built, length)
     if diagram:
-        target = Path(diagram)
-        runs.write_atomically(target, draw(built, name).encode())
-        notes.append(f"diagram: {target}")
+        _write(Path(diagram), draw(built, name))
+        notes.append(f"diagram: {diagram}")
     if json:
         print(to_json.dumps(as_json(name, built, table, notes), indent=2))
     else:
         show(name, built, table, notes)
     return 0
+
+
+def _write(file: Path, figure: str) -> None:
+    if file.is_dir():
+        raise UsageError(f"--diagram {file} is a folder; name a file, as model.svg")
+    try:
+        runs.write_atomically(file, figure.encode())
+    except OSError as error:  # a part of the path is a file
+        raise UsageError(f"--diagram {file}: {error.strerror or error}") from error
 
 
 # ---- which model ---------------------------------------------------------------------
