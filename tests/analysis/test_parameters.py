@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,6 +92,16 @@ def test_optimizer_state_is_what_adamw_keeps() -> None:
     kept = [v for s in optimizer.state.values() for k, v in s.items() if k != "step"]
 
     assert sum(v.nbytes for v in kept) == count(model).optimizer_bytes
+
+
+def test_tables_of_counts_are_memory_and_no_parameters() -> None:
+    model = models.load("ngram")(vocab_size=5, order=2)
+    model.count(np.array([0, 1, 2, 0, 1, 3]))  # type: ignore[operator]
+    found = count(model)
+
+    assert found.parameters == 0
+    # contexts, entries, counts, totals: 1, 4, 4, 1 of order 1 and 3, 4, 4, 3 of order 2
+    assert found.buffer_bytes == 8 * (10 + 14)
 
 
 # ---- plugins: any module lands somewhere ---------------------------------------------
