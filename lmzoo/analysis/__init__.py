@@ -1,1 +1,1 @@
-"""What a trained model does: looked at from outside, and from inside."""
+"""Looking inside models, corpora and runs: what was learned, and how."""
