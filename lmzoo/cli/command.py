@@ -1,7 +1,8 @@
 """A command made of one annotated function: its signature is the parser.
 
 Keyword-only arguments become options, described by the docstring's ``Args``; the
-positional ones, in order, what stands before them. A ``bool`` is a switch.
+positional ones, in order, what stands before them. A ``bool`` is a switch, a ``tuple``
+may be given several times, and ``import_`` is spelled ``--import``.
 """
 
 import inspect
@@ -39,7 +40,8 @@ def call(name: str, function: Callable[..., int], argv: list[str]) -> int:
         line = shorten(str(error), known, more)
         raise UsageError(line if more in line else f"{line}; {more}") from error
     given = {
-        key: getattr(options, key) for key in inspect.signature(function).parameters
+        key: getattr(options, key.rstrip("_"))
+        for key in inspect.signature(function).parameters
     }
     for path in options.plugin:
         load_plugin(path)
@@ -75,9 +77,17 @@ def _parser(
                 default=parameter.default,
                 help=text.get(key),
             )
+        elif get_origin(parameter.annotation) is tuple:
+            parser.add_argument(
+                f"--{key.rstrip('_')}",
+                type=str,
+                action="append",
+                default=list(parameter.default),
+                help=text.get(key),
+            )
         else:
             parser.add_argument(
-                f"--{key}",
+                f"--{key.rstrip('_')}",
                 type=parameter.annotation,
                 default=parameter.default,
                 help=text.get(key),
