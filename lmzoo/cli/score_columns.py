@@ -38,9 +38,11 @@ class Column:
 
 def notes(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
     """The rules that the figures follow, and notices: (title, lines)."""
+    chars = [f"{c.score.totals()['characters']:,} characters" for c in columns]
     told = {
+        "scored": [[line] for line in chars] if len(set(chars)) > 1 else [],
         "first token": [[column.score.first_rule] for column in columns],
-        "context": [[column.score.context] for column in columns],
+        "other tokens": [[column.score.context] for column in columns],
         "notice": [column.notices for column in columns],
     }
     return [(title, _whose(columns, lines)) for title, lines in told.items()]
@@ -49,7 +51,7 @@ def notes(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
 def _whose(columns: Sequence[Column], told: list[list[str]]) -> list[str]:
     """Each line once, after the names that it is true of, unless it is of all."""
     names: dict[str, list[str]] = {}
-    for column, lines in zip(columns, told, strict=True):
+    for column, lines in zip(columns, told, strict=False):
         for line in lines:
             names.setdefault(line, []).append(column.name)
     return [
@@ -62,6 +64,11 @@ def cells(score: Score) -> list[str]:
     """The figures of a score, in the order of ``FIGURES``."""
     totals = score.totals()
     return [_number(totals[name], 4 if "per" in name else 2) for name in FIGURES]
+
+
+def spelled(token: str) -> str:
+    """``visible``, its spaces too."""
+    return visible(token).replace(" ", "\u2423")
 
 
 def _number(value: float, places: int) -> str:
@@ -88,9 +95,9 @@ def _visible(character: str) -> str:
 
 
 def scale(columns: Sequence[Column]) -> float:
-    """Bits at which the colour is full: the least limit that holds 98 % of tokens."""
+    """Bits at which the colour is full: the least limit that holds 95 % of tokens."""
     nats = np.concatenate([c.score.nll[c.score.first :] for c in columns])
-    high = float(np.quantile(nats, 0.98, method="lower")) / math.log(2)
+    high = float(np.quantile(nats, 0.95, method="lower")) / math.log(2)
     return next((limit for limit in LIMITS if high <= limit), LIMITS[-1])
 
 

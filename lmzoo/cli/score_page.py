@@ -12,6 +12,7 @@ from lmzoo.cli.score_columns import (
     notes,
     scale,
     shade,
+    spelled,
     visible,
 )
 
@@ -37,15 +38,15 @@ td:first-child { overflow-wrap: anywhere }
   border-radius: 6px; padding: .75rem 1rem; margin: .5rem 0 }
 .tokens span { border-radius: 3px; padding: .15em 0; box-shadow: inset 1px 0 #fff }
 .tokens span:hover { outline: 2px solid #1b1b1b }
-.tokens span.none { background: repeating-linear-gradient(45deg, #fff 0 4px,
-  #d8d8d8 4px 6px) }
-.mark { color: #767676 }
+.tokens span.none { color: #595959; border-bottom: 2px dotted #8c8c8c }
+.mark { font-weight: 400; opacity: .65 }
 .legend { display: flex; align-items: flex-end; font-size: .8125rem; margin: 1rem 0 }
 .legend div { width: 3.25rem; text-align: left }
 .legend i { display: block; height: 1.1rem; border: 1px solid #e4e4e4;
   border-width: 1px 0 }
-dt { float: left; clear: left; width: 7rem; font-weight: 600 }
-dd { margin: 0 0 .2rem 7rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem }
+dt { font-weight: 600 }
+dd { margin: 0; overflow-wrap: anywhere }
 """
 
 
@@ -80,7 +81,7 @@ def _summary(columns: Sequence[Column]) -> str:
 
 def _notes(columns: Sequence[Column]) -> str:
     lines = [
-        f"<dt>{escape(title if not i else '')}&#8203;</dt><dd>{_safe(line)}</dd>"
+        f"<dt>{'' if i else escape(title)}</dt><dd>{_safe(line)}</dd>"
         for title, found in notes(columns)
         for i, line in enumerate(found)
     ]
@@ -149,7 +150,7 @@ def _next(columns: Sequence[Column]) -> str:
         row = [str(i + 1)]
         for column in columns:
             best = column.next_tokens[i : i + 1]
-            row += [visible(b.token).replace(" ", "\u2423") for b in best] or [""]
+            row += [spelled(b.token) for b in best] or [""]
             row += [f"{b.probability:.2%}" for b in best] or [""]
         rows.append(row)
     return "<h2>What may come next</h2>" + _table(heads, rows)
@@ -160,7 +161,7 @@ def _continuations(columns: Sequence[Column]) -> str:
         return ""
     heads = ["text", *(h for c in columns for h in (f"{c.name}, nats", "share"))]
     rows = [
-        [visible(first.text)]
+        [spelled(first.text)]
         + [
             cell
             for one in (c.continuations[i] for c in columns)

@@ -1,8 +1,10 @@
 """A scored text in the terminal."""
 
 import math
+import sys
 from collections.abc import Sequence
 
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +17,7 @@ from lmzoo.cli.score_columns import (
     notes,
     scale,
     shade,
-    visible,
+    spelled,
 )
 
 SHORT = 80  # tokens: a longer text has no table of tokens
@@ -23,21 +25,23 @@ SHORT = 80  # tokens: a longer text has no table of tokens
 
 def show(text: str, columns: Sequence[Column]) -> None:
     """Print every table that the columns have something for."""
-    console = Console(highlight=False, markup=False, emoji=False)
+    wide = None if sys.stdout.isatty() else 240  # nothing is cut in a file or a pipe
+    console = Console(highlight=False, markup=False, emoji=False, width=wide)
     sizes = f"{len(text):,} characters, {len(text.encode('utf-8', 'replace')):,} bytes"
-    console.print(f"text       {sizes}\n")
+    console.print(f"text         {sizes}\n")
     console.print(_summary(columns))
     console.print()
     for title, lines in notes(columns):
         for line in lines:
-            console.print(f"{title:<10} {line}", soft_wrap=True)
+            console.print(f"{title:<12} {line}", soft_wrap=True)
             title = ""
     console.print(COMPARE)
     limit = scale(columns)
-    for group in _groups(columns):
-        if len(group[0].score.nll) <= SHORT:
-            console.print()
-            console.print(_tokens(group, limit))
+    short = [c for c in columns if len(c.score.nll) <= SHORT]
+    if short:
+        console.print()
+        tables = [_tokens(group, limit) for group in _groups(short)]
+        console.print(Columns(tables, padding=(1, 4)))
     if any(len(column.score.nll) > SHORT for column in columns):
         console.print(f"(more than {SHORT} tokens: --html and --json show each)")
     if any(column.next_tokens for column in columns):
@@ -93,7 +97,7 @@ def _tokens(group: list[Column], limit: float) -> Table:
             known = not math.isnan(bits[0])
             shown.append(Text(f"{2 ** -bits[0]:.4f}" if known else "-"))
             shown.append(Text(f"{rank:,}" if rank else "-"))
-        table.add_row(Text(visible(piece).replace(" ", "\u2423")), *shown)
+        table.add_row(Text(spelled(piece)), *shown)
     return table
 
 
@@ -104,27 +108,31 @@ def _coloured(bits: float, limit: float) -> Text:
 
 
 def _next(columns: list[Column]) -> Table:
-    heads = [head for c in columns for head in (c.name, "probability")]
-    table = _table("next", *heads)
+    table = _table("next", *[c.name for c in columns])
     for i in range(max(len(c.next_tokens) for c in columns)):
-        row = []
-        for column in columns:
-            best = column.next_tokens[i : i + 1]
-            row += [Text(visible(b.token).replace(" ", "\u2423")) for b in best] or [""]
-            row += [f"{b.probability:.2%}" for b in best] or [""]
-        table.add_row(str(i + 1), *row)
+        best = [c.next_tokens[i : i + 1] for c in columns]
+        row = [
+            f"{spelled(b.token)} {b.probability:7.2%}" for found in best for b in found
+        ]
+        table.add_row(str(i + 1), *map(Text, row))
     return table
 
 
 def _continuations(columns: list[Column]) -> Table:
-    heads = [h for c in columns for h in (c.name, "bits/char", "share")]
-    table = _table("continuation", *heads)
-    table.caption = Text("nats of each, after what the prompt has in common with all")
-    table.caption_justify = "left"
+    table = Table(box=None, pad_edge=False)
+    table.add_column("continuation")
+    table.add_column("model")
+    for head in ("nats", "bits/char", "share"):
+        table.add_column(head, justify="right", no_wrap=True)
     for i, first in enumerate(columns[0].continuations):
-        row = []
+        title = spelled(first.text)
         for column in columns:
             one = column.continuations[i]
-            row += [f"{one.nats:.2f}", f"{one.bits_per_char:.3f}", f"{one.share:.2%}"]
-        table.add_row(Text(visible(first.text).replace(" ", "\u2423")), *row)
+            figures = (
+                f"{one.nats:.2f}",
+                f"{one.bits_per_char:.3f}",
+                f"{one.share:.2%}",
+            )
+            table.add_row(Text(title), Text(column.name), *figures)
+            title = ""
     return table

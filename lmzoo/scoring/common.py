@@ -11,16 +11,19 @@ from lmzoo.models.base import LanguageModel
 from lmzoo.text.protocol import REPLACEMENT, Tokenizer
 from lmzoo.text.tokenizers import whole_words
 
+WHOLE = 1 << 20  # characters that a sub-word library is given at once
+
 
 def encoded(
     tokenizer: Tokenizer, text: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ids (n,) int64 of a text of any size, and the characters and bytes of each.
 
-    It is cut where ``encode_stream`` cuts, so that the ids are those of a corpus.
+    A text of more than ``WHOLE`` characters is cut before white space, as a corpus is.
     """
+    long = tokenizer.whole_words and len(text) > WHOLE
     parts = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
-    for piece in whole_words([text]) if tokenizer.whole_words else [text]:
+    for piece in whole_words([text]) if long else [text]:
         ids = tokenizer.encode(str(piece))
         parts.append((ids.astype(np.int64), *tokenizer.lengths_in(str(piece), ids)))
     ids, chars, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
