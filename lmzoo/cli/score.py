@@ -60,6 +60,10 @@ def score(
     given = _texts(continuations)
     others = [_imported(path, wanted) for path in import_]
     where = _device(device)
+    if html and Path(html).is_dir():
+        raise UsageError(
+            f"--html {html}: cannot write a page over a folder; name a file"
+        )
     columns = []
     for path, name in zip(runs, _names(runs), strict=True):
         opened = stored_runs.load(path)
@@ -77,8 +81,7 @@ def score(
         columns.append(column)
     columns += others
     if html:
-        page = score_page.page(wanted, columns)
-        write_atomically(Path(html), page.encode("utf-8", "replace"))
+        _write(Path(html), score_page.page(wanted, columns))
     if json:
         print(dumps(finite(_plain(wanted, columns)), indent=1, ensure_ascii=True))
     else:
@@ -174,6 +177,15 @@ def _names(paths: list[str]) -> list[str]:
         name if short.count(name) == 1 else path
         for name, path in zip(short, paths, strict=True)
     ]
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        write_atomically(path, page.encode("utf-8", "replace"))
+    except OSError as error:  # its folder cannot be made
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}; choose another --html"
+        ) from error
 
 
 # ---- JSON ----------------------------------------------------------------------------
