@@ -7,7 +7,7 @@ may be given several times, and ``import_`` is spelled ``--import``.
 
 import inspect
 from collections.abc import Callable
-from typing import get_origin
+from typing import Any, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
@@ -68,29 +68,9 @@ def _parser(
             default = {"default": parameter.default} if optional else {}
             parser.add_argument(key, help=text.get(key), **extra, **default)
             positional.append(key)
-        elif parameter.annotation is bool:
-            parser.add_argument(
-                f"--{key}",
-                type=bool,
-                nargs="?",
-                const=True,
-                default=parameter.default,
-                help=text.get(key),
-            )
-        elif get_origin(parameter.annotation) is tuple:
-            parser.add_argument(
-                f"--{key.rstrip('_')}",
-                type=str,
-                action="append",
-                default=list(parameter.default),
-                help=text.get(key),
-            )
         else:
             parser.add_argument(
-                f"--{key.rstrip('_')}",
-                type=parameter.annotation,
-                default=parameter.default,
-                help=text.get(key),
+                f"--{key.rstrip('_')}", help=text.get(key), **_kind(parameter)
             )
     parser.add_argument(
         "--plugin",
@@ -101,3 +81,12 @@ def _parser(
         help="run this file first, for its @register_model lines; may be repeated",
     )
     return parser, positional
+
+
+def _kind(option: inspect.Parameter) -> dict[str, Any]:
+    """How an option is given: a switch, several times, or once with its value."""
+    if option.annotation is bool:
+        return {"type": bool, "nargs": "?", "const": True, "default": option.default}
+    if get_origin(option.annotation) is tuple:
+        return {"type": str, "action": "append", "default": list(option.default)}
+    return {"type": option.annotation, "default": option.default}

@@ -64,21 +64,10 @@ def score(
         raise UsageError(
             f"--html {html}: cannot write a page over a folder; name a file"
         )
-    columns = []
-    for path, name in zip(runs, _names(runs), strict=True):
-        opened = stored_runs.load(path)
-        model, tokenizer = opened.model.to(where), opened.tokenizer
-        scored = scoring.score(model, tokenizer, wanted, stride=stride, top_k=top_k)
-        column = Column(name, f"{tokenizer.kind} {tokenizer.vocab_size:,}", scored)
-        column.notices = _notices(scored, model, tokenizer)
-        if top_k:
-            column.next_tokens = scoring.next_tokens(model, tokenizer, wanted, top_k)
-            column.top = _top(scored, tokenizer)
-        if given:
-            column.continuations = scoring.continuations(
-                model, tokenizer, wanted, given
-            )
-        columns.append(column)
+    columns = [
+        _column(path, name, wanted, stride, top_k, given, where)
+        for path, name in zip(runs, _names(runs), strict=True)
+    ]
     columns += others
     if html:
         _write(Path(html), score_page.page(wanted, columns))
@@ -89,6 +78,29 @@ def score(
     if html:
         print(f"page       {html}", file=sys.stderr)
     return 0
+
+
+def _column(
+    path: str,
+    name: str,
+    text: str,
+    stride: int | None,
+    top_k: int,
+    texts: list[str],
+    device: torch.device,
+) -> Column:
+    """One run's view of the text."""
+    opened = stored_runs.load(path)
+    model, tokenizer = opened.model.to(device), opened.tokenizer
+    scored = scoring.score(model, tokenizer, text, stride=stride, top_k=top_k)
+    column = Column(name, f"{tokenizer.kind} {tokenizer.vocab_size:,}", scored)
+    column.notices = _notices(scored, model, tokenizer)
+    if top_k:
+        column.next_tokens = scoring.next_tokens(model, tokenizer, text, top_k)
+        column.top = _top(scored, tokenizer)
+    if texts:
+        column.continuations = scoring.continuations(model, tokenizer, text, texts)
+    return column
 
 
 def _notices(score: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[str]:

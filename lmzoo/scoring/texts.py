@@ -72,13 +72,7 @@ def score(
         for places, logits in plan:  # (m,), (m, V): what follows stream[places]
             wanted = torch.from_numpy(stream[places + 1]).to(logits.device)
             at = places + first
-            predicted = log_probs(logits)
-            own = predicted.gather(-1, wanted[:, None])  # (m, 1)
-            nll[at] = 0.0 - own[:, 0].double().cpu().numpy()
-            rank[at] = 1 + (predicted > own).sum(-1).cpu().numpy()
-            if k:
-                best = predicted.topk(k, dim=-1)
-                top[0][at], top[1][at] = best.indices.cpu(), best.values.cpu()
+            nll[at], rank[at], top[0][at], top[1][at] = _costs(logits, wanted, k)
     if np.isnan(nll[first:]).any():
         raise UsageError("the model's output is not a number; it cannot score a text")
     return Score(
@@ -94,6 +88,16 @@ def score(
         unknown=None if tokenizer.unk_id is None else ids == tokenizer.unk_id,
         top=top if k else None,
     )
+
+
+def _costs(logits: Tensor, wanted: Tensor, k: int) -> tuple[np.ndarray, ...]:
+    """Nats (m,) and rank (m,) of the wanted ids; the k likeliest, (m, k) twice."""
+    predicted = log_probs(logits)  # (m, V)
+    own = predicted.gather(-1, wanted[:, None])
+    rank = 1 + (predicted > own).sum(-1)
+    best = predicted.topk(k, dim=-1)
+    parts = (-own[:, 0].double() + 0.0, rank, best.indices, best.values)
+    return tuple(part.cpu().numpy() for part in parts)
 
 
 def _passes(
