@@ -97,7 +97,7 @@ def _ff(
     num_layers: int,
     **rest: Any,
 ) -> int:
-    padding = d_model  # a vector for a token that is missing
+    padding = d_model if window > 1 else 0  # a vector for a token that is missing
     mix = linear(window * d_model, d_hidden)
     residual = norm(d_hidden) + linear(d_hidden, d_hidden)
     narrow = rest["tie_embeddings"] * linear(d_hidden, d_model)

@@ -16,6 +16,7 @@ COMMANDS = {
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
+    "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
     "models": ("lmzoo.cli.models", "list the zoo"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
