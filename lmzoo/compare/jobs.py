@@ -1,0 +1,71 @@
+"""One cell of a comparison as a job: a command line of ``lmzoo fit`` in its own process.
+
+A cell that is run twice goes on where it stopped, because ``fit`` does. So a launcher
+only has to start processes, and may start one again.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one cell needs to run.
+
+    Attributes:
+        name: unique in the comparison, a file name.
+        argv: words after ``lmzoo``.
+        folder: the run folder; its output goes to ``log.txt`` in it.
+        threads: of the process, for every math library in it.
+        environment: more variables.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    folder: Path
+    threads: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its exit code, and the last error line it printed."""
+
+    name: str
+    code: int
+    reason: str = ""
+
+
+class Launcher(Protocol):
+    """Runs jobs somewhere and tells when each is done."""
+
+    def run(self, jobs: Sequence[Job], done: Callable[[Outcome], None]) -> None:
+        """Run every job; call ``done`` once for each, from this thread."""
+        ...
+
+
+def execute(job: Job) -> Outcome:
+    """Run one job in a new process and wait for it."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    threads = {f"{name}_NUM_THREADS": str(job.threads) for name in ("OMP", "MKL")}
+    with (job.folder / "log.txt").open("ab") as log:
+        code = subprocess.call(
+            [sys.executable, "-m", "lmzoo", *job.argv],
+            env={**os.environ, **threads, **job.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    return Outcome(job.name, code, "" if code == 0 else last_error(job.folder))
+
+
+def last_error(folder: Path) -> str:
+    """The last line of the log that says what went wrong."""
+    lines = (folder / "log.txt").read_text("utf-8", "replace").splitlines()
+    said = [line for line in lines if line.startswith("error: ")]
+    return (said or [line for line in lines if line.strip()] or ["no output"])[-1]
