@@ -1,1 +1,1 @@
-"""Several models, seeds and budgets under one recipe, and a table that can be trusted."""
+"""Several models and seeds under one recipe and budget, in one honest table."""

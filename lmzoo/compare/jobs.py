@@ -1,4 +1,4 @@
-"""One cell of a comparison as a job: a command line of ``lmzoo fit`` in its own process.
+"""One cell of a comparison as a job: a ``lmzoo fit`` command in its own process.
 
 A cell that is run twice goes on where it stopped, because ``fit`` does. So a launcher
 only has to start processes, and may start one again.
