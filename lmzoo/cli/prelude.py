@@ -16,6 +16,7 @@ from torch import Tensor
 from lmzoo import runs
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.errors import UsageError
+from lmzoo.rebuild import check_plain
 from lmzoo.registry import data_modules, models
 
 DEFAULT_MODEL = "ff"
@@ -160,7 +161,7 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     """What a checkpoint says of its model, its text and, to resume, its training."""
     stored = run.stored
     for key in ("arguments", "data", "training"):
-        runs.check_plain(stored.get(key) or {}, f"{run.path}: {key}")
+        check_plain(stored.get(key) or {}, f"{run.path}: {key}")
     arguments = {k: v for k, v in stored["arguments"].items() if k != "vocab_size"}
     data = dict((stored.get("data") or {}).get("arguments") or {})
     if request.init_from or any(_typed_source(request, key) for key in SOURCES):
