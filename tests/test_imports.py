@@ -30,6 +30,7 @@ FLOORS = [
         "rebuild",
         "portable",
         "export",
+        "onnx",
         "testing",
         "laws",
     },

@@ -16,6 +16,7 @@ COMMANDS = {
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
     "models": ("lmzoo.cli.models", "list the zoo"),
+    "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
 }

@@ -71,6 +71,8 @@ def plan(request: Request) -> Plan:
             f"{request.ckpt_path} is built as it was; --init_from starts a new run"
         )
     made = Plan(request, _model_name(request, run))
+    if run is None and request.command == "fit":
+        _require_source(made.model, request)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
     made.configs.append(_recipe(made.model, request.preset))
@@ -96,7 +98,23 @@ def _run(request: Request) -> runs.Run | None:
             raise UsageError(f"lmzoo {request.command} needs --ckpt_path RUN")
         return None
     resuming = request.command == "fit" and request.ckpt_path
-    return runs.load(path, which="last" if resuming else "best")
+    run = runs.load(path, which="last" if resuming else "best")
+    if resuming and run.path.is_dir():
+        raise UsageError(
+            f"--ckpt_path {path}: a model folder holds no state of an optimizer to go "
+            f"on from; --init_from starts a new run from its weights"
+        )
+    return run
+
+
+def _require_source(name: str, request: Request) -> None:
+    """A pretrained model is made from a folder, not from a name alone."""
+    asked = {"--help", "--print_config"} & set(request.options)
+    if not asked and getattr(model_class(name), "pretrained", False):
+        raise UsageError(
+            f"--model {models.name_of_path(name)} has no weights of its own: give "
+            f"--init_from FOLDER, a causal language model that transformers saved"
+        )
 
 
 def _model_name(request: Request, run: runs.Run | None) -> str:
@@ -230,7 +248,7 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
     new_symbols = data.tokenizer.symbols()
     shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
     target = model.state_dict()
-    source = run.checkpoint["state_dict"]
+    source = run.model.state_dict()
     for name, tensor in target.items():
         if name not in source:
             raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")

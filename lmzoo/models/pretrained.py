@@ -23,6 +23,8 @@ UNNAMED: dict[str, Any] = {  # what stands in where no source is given
     "resid_pdrop": 0.0,
     "embd_pdrop": 0.0,
     "attn_pdrop": 0.0,
+    "bos_token_id": None,
+    "eos_token_id": None,
 }
 
 

@@ -39,7 +39,7 @@ class VerifiedCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read and verify; always with ``weights_only=True``."""
         del map_location, weights_only
-        return runs.read_checkpoint(path)
+        return runs.load(path).checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete one checkpoint file."""
