@@ -118,11 +118,11 @@ def to_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tensor = tensor.T if name.endswith(TRANSPOSED) else tensor
         foreign = _renamed(name, {ours: theirs for theirs, ours in NAMES.items()})
         renamed[foreign] = tensor
-        bias = f"{foreign.removesuffix('weight')}bias"
-        if ".wte." in foreign or ".wpe." in foreign or foreign.startswith("lm_head"):
+        if not name.endswith(".weight") or "embedding" in name or "head" in name:
             continue
         if f"{name.removesuffix('weight')}bias" not in state:
-            renamed[bias] = tensor.new_zeros(tensor.shape[-1])
+            size = tensor.shape[-1]  # outputs, in GPT-2's order
+            renamed[f"{foreign.removesuffix('weight')}bias"] = tensor.new_zeros(size)
     return renamed
 
 
