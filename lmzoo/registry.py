@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -142,26 +143,25 @@ class Registry:
         Raises:
             UsageError: a bad name, a name that is taken, or a class of another kind.
         """
+        return partial(self._add, name)
 
-        def decorate(cls: type) -> type:
-            source = getattr(sys.modules.get(cls.__module__), "__file__", None)
-            source = source or cls.__module__
-            if not isinstance(name, str) or not NAME.fullmatch(name):
-                raise UsageError(
-                    f"{source}: {name!r} is no name for a {self.noun} "
-                    f"(lower-case letters, digits, '-' and '_')"
-                )
-            self._require_base(name, cls, source)
-            target = f"{cls.__module__}:{cls.__qualname__}"
-            taken = self.entries()[0].get(name)
-            if taken and taken.target != target:
-                raise UsageError(self._clash(taken, source))
-            if not taken:
-                summary = (cls.__doc__ or "").strip().split("\n")[0]
-                self._files[name] = Entry(name, target, summary, source)
-            return cls
-
-        return decorate
+    def _add(self, name: str, cls: type) -> type:
+        source = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        source = source or cls.__module__
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise UsageError(
+                f"{source}: {name!r} is no name for a {self.noun} "
+                f"(lower-case letters, digits, '-' and '_')"
+            )
+        self._require_base(name, cls, source)
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        taken = self.entries()[0].get(name)
+        if taken and taken.target != target:
+            raise UsageError(self._clash(taken, source))
+        if not taken:
+            summary = (cls.__doc__ or "").strip().split("\n")[0]
+            self._files[name] = Entry(name, target, summary, source)
+        return cls
 
     def forget(self, name: str) -> None:
         """Drop a name that a plugin file registered."""

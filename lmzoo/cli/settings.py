@@ -31,10 +31,16 @@ def settle(config: Namespace, command: str) -> None:
     Raises:
         UsageError: a run without steps, or epochs where the data has no end.
     """
-    trainer = config.trainer
     rate = (plain(config.optimizer).get("init_args") or {}).get("lr")
     if isinstance(rate, int | float) and not 0 < rate < float("inf"):
         raise UsageError(f"--optimizer.lr {rate}: give a rate above 0")
+    _settle_machine(config)
+    if command == "fit":
+        _settle_length(config)
+
+
+def _settle_machine(config: Namespace) -> None:
+    trainer = config.trainer
     if trainer.precision is None:
         trainer.precision = default_precision(trainer.accelerator)
     if str(trainer.precision).startswith("16") and config.optimizer:
@@ -55,14 +61,16 @@ def settle(config: Namespace, command: str) -> None:
     on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
     if on_cpu and str(devices).isdigit() and not 1 <= int(devices) <= cores:
         raise UsageError(f"--trainer.devices {devices}: this machine has 1 to {cores}")
-    if command != "fit":
-        return
-    if config.budget.tokens is not None and config.budget.tokens < 1:
-        raise UsageError(f"--budget.tokens {config.budget.tokens}: give 1 or more")
-    if config.budget.tokens and config.budget.seconds:
+
+
+def _settle_length(config: Namespace) -> None:
+    trainer, budget = config.trainer, config.budget
+    if budget.tokens is not None and budget.tokens < 1:
+        raise UsageError(f"--budget.tokens {budget.tokens}: give 1 or more")
+    if budget.tokens and budget.seconds:
         raise UsageError("--budget.tokens and --budget.seconds: give one of them")
-    if config.budget.seconds is not None and not config.budget.seconds > 0:
-        raise UsageError(f"--budget.seconds {config.budget.seconds}: give more than 0")
+    if budget.seconds is not None and not budget.seconds > 0:
+        raise UsageError(f"--budget.seconds {budget.seconds}: give more than 0")
     if trainer.accumulate_grad_batches < 1:
         raise UsageError(
             f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: "

@@ -6,32 +6,26 @@ parses, the run folder is chosen, the classes are built, the Trainer runs, and t
 report (report.py) is written from the best checkpoint.
 """
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from torch.optim import Optimizer
 
 from lmzoo.cli import arguments, folders, messages, prelude, report, settings
 from lmzoo.cli.arguments import Request
+from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
+from lmzoo.cli.sections import Parser, add_classes, add_sections
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import optimizers
 from lmzoo.training.budget import calibrated_steps
-from lmzoo.training.checkpoints import Checkpoints, VerifiedCheckpointIO
-from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import refusal
 from lmzoo.training.progress import TrainingProgress
-from lmzoo.training.telemetry import MetricsFile, Samples, Telemetry
+from lmzoo.training.telemetry import MetricsFile, Telemetry
 
 
 def train(request: Request) -> None:
@@ -47,14 +41,6 @@ def train(request: Request) -> None:
         args += ["--config", arguments.as_json(config)]
     with one_line_errors():
         TrainCLI(plan, [*args, *request.options])
-
-
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser, whose errors are one line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
-        """Raise instead of printing the usage."""
-        raise UsageError(messages.shorten(message, self._option_string_actions)) from ex
 
 
 class TrainCLI(LightningCLI):
@@ -86,53 +72,12 @@ class TrainCLI(LightningCLI):
     # ---- options --------------------------------------------------------------------
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Any data module is allowed, text is the default."""
-        parser.add_lightning_class_args(Trainer, "trainer")
-        parser.set_defaults(
-            {f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()}
-        )
-        parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
-        parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+        """The Trainer, the model and the data."""
+        add_classes(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Lmzoo's own sections, and the two integers where the towers meet."""
-        for key, base in (
-            ("optimizer", Optimizer),
-            ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
-        ):
-            parser.add_subclass_arguments(
-                (base,),
-                key,
-                instantiate=False,
-                fail_untyped=False,
-                required=False,
-                skip={"params", "optimizer", "total_steps"},
-            )
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.add_lightning_class_args(Samples, "samples")
-        parser.add_argument(
-            "--budget.seconds",
-            type=float | None,
-            default=None,
-            help="Train for about this long; turned into steps by a short calibration.",
-        )
-        parser.add_argument(
-            "--budget.tokens",
-            type=int | None,
-            default=None,
-            help="Train on this many tokens, whatever the batch size.",
-        )
-        parser.add_argument(
-            "--compile", type=bool, default=False, help="torch.compile the model."
-        )
-        parser.link_arguments(
-            "data.vocab_size", "model.init_args.vocab_size", apply_on="instantiate"
-        )
-        parser.link_arguments(
-            "model.init_args.context_length", "data.init_args.context_length"
-        )
-        parser.link_arguments("seed_everything", "data.init_args.seed")
+        """Lmzoo's own sections."""
+        add_sections(parser)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -171,7 +116,7 @@ class TrainCLI(LightningCLI):
         if self.subcommand == "fit":
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
-                raise AlreadyFinished(self.run_folder)
+                raise AlreadyFinished(self.run_folder.path)
             config.trainer.default_root_dir = str(self.run_folder.path)
 
     def instantiate_classes(self) -> None:
@@ -292,57 +237,3 @@ class TrainCLI(LightningCLI):
     def after_test(self) -> None:
         """Print the figures."""
         report.measured(self, "test")
-
-
-class AlreadyFinished(Exception):
-    """The same command has been run to its end before."""
-
-    def __init__(self, folder: folders.RunFolder) -> None:
-        super().__init__(
-            f"{folder.path} is finished; --trainer.max_steps N trains on, "
-            f"--fresh starts anew"
-        )
-
-
-def quiet() -> None:
-    """Drop notices that are no news to a user."""
-    for message in QUIET:
-        warnings.filterwarnings("ignore", message=message)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-QUIET = (
-    r".*isinstance\(treespec, LeafSpec\).*",
-    r".*does not have many workers.*",
-    r".*It is recommended to use `self.log.*sync_dist=True.*",  # summed already
-    r".*`IterableDataset` has `__len__` defined.*",
-    r".*`training_step` returned `None`.*",
-    r".*configure_optimizers` returned `None`.*",
-    r".*GPU available but not used.*",
-    r".*instantiate_classes.*deprecat.*",
-    r".*add_instantiator.*deprecat.*",
-    r".*skip_none.*deprecat.*",
-    r".*Checkpoint directory .* exists and is not empty.*",
-)
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn the libraries' ways of saying "you gave the wrong thing" into one line."""
-    try:
-        yield
-    except AlreadyFinished as finished:
-        print(finished)
-    except (MisconfigurationException, ImportError) as error:
-        raise UsageError(messages.shorten(str(error))) from error
-    except SystemExit as ended:
-        if isinstance(ended.__context__, KeyboardInterrupt):
-            raise SystemExit(130) from None
-        raise
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if "memory" not in str(error).lower():
-            raise
-        raise UsageError(
-            "out of memory: lower --data.batch_size or --model.context_length by half"
-        ) from error

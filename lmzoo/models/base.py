@@ -1,50 +1,24 @@
-"""The contract of a zoo member, and the one training step that all of them share.
+"""The contract of a zoo member: what a model file writes, and what it gets for free.
 
 Shapes, here and in every model file: B batch, T time, D d_model, H heads, V vocabulary,
 L layers. A member writes an annotated keyword constructor and ``forward``; everything
-else below has a default that works on ``forward`` alone.
+else below has a default that works on ``forward`` alone. How it is trained and measured
+is the same for all, and stands in ``steps.py``.
 """
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, NoReturn, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
-from lmzoo.metrics import IGNORED, LanguageModelMetrics
+from lmzoo.metrics import LanguageModelMetrics
+from lmzoo.models.steps import State, TrainingSteps, map_state
 
-PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
-State = Any  # opaque to everyone but the model: a nest of tuples of batch-first tensors
-JSON = str | int | float | bool | None | list["JSON"] | dict[str, "JSON"]
-
-
-class Batch(Protocol):
-    """What a data module yields: see ``lmzoo.text.loader.Batch``."""
-
-    @property
-    def tokens(self) -> Tensor:
-        """Token ids (B, T)."""
-        ...
-
-    @property
-    def targets(self) -> Tensor:
-        """Next tokens (B, T), -100 where not counted."""
-        ...
-
-    @property
-    def position(self) -> int:
-        """Global index of the first sample."""
-        ...
-
-    @property
-    def first(self) -> bool:
-        """Whether a carried state starts afresh here."""
-        ...
+__all__ = ["LanguageModel", "State", "Window"]
 
 
 class Window(NamedTuple):
@@ -54,7 +28,7 @@ class Window(NamedTuple):
     seen: int
 
 
-class LanguageModel(LightningModule):
+class LanguageModel(TrainingSteps):
     """Base of every model: next-token logits, a decoding state, one training step.
 
     A subclass has an annotated keyword constructor whose first arguments are
@@ -181,14 +155,7 @@ class LanguageModel(LightningModule):
 
     def fork(self, state: State) -> State:
         """A copy of ``state`` that shares no memory with it."""
-        if isinstance(state, Tensor):
-            return state.clone()
-        if isinstance(state, tuple):
-            parts = [self.fork(part) for part in state]
-            return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-        if isinstance(state, list):
-            return [self.fork(part) for part in state]
-        return state
+        return map_state(Tensor.clone, state)
 
     # ---- inspection -------------------------------------------------------------
 
@@ -215,162 +182,3 @@ class LanguageModel(LightningModule):
         """Training FLOPs per token at ``length``, in closed form; None: not known."""
         del length
         return None
-
-    # ---- training: the same for every member -------------------------------------
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats over the counted targets, at least float32."""
-        return self.nll(logits, targets).sum() / (targets != IGNORED).sum().clamp(min=1)
-
-    def nll(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each target in nats, (B, T); 0 where it is not counted."""
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            logits = logits.float()
-        flat = F.cross_entropy(
-            logits.flatten(0, 1),
-            targets.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        )
-        return flat.view(targets.shape)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one micro-batch; randomness is a function of its position."""
-        del batch_idx
-        seed_for(self.seed, batch.position, self.global_rank)
-        return self.loss(self._logits(batch), batch.targets)
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin a full pass: fresh sums, fresh state."""
-        self._start_pass(self.trainer.val_dataloaders)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add one batch to the sums of the pass."""
-        del batch_idx
-        logits = self._logits(batch)
-        self.metrics.update(self.nll(logits, batch.targets), logits, batch.targets)
-
-    def on_validation_epoch_end(self) -> None:
-        """Divide the sums and log them as ``val/...``."""
-        self._end_pass("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Begin a full pass over the test part."""
-        self._start_pass(self.trainer.test_dataloaders)
-
-    test_step = validation_step
-
-    def on_test_epoch_end(self) -> None:
-        """Divide the sums and log them as ``test/...``."""
-        self._end_pass("test")
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Named groups for an optimizer: weight decay on matrices only."""
-        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        matrices = [p for _, p in named if p.ndim >= 2]
-        others = [p for _, p in named if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices, "name": "matrices"}]
-        groups.append({"params": others, "name": "others", "weight_decay": 0.0})
-        return [group for group in groups if group["params"]]
-
-    def configure_optimizers(self) -> Any:
-        """What the factories make, or AdamW at the recipe's constant rate."""
-        groups = self.parameter_groups()
-        if not groups:
-            return None
-        if self.optimizer_factory is None:
-            lr = self.recipe.get("optimizer.lr", 1e-3)
-            return torch.optim.AdamW(groups, lr=lr, fused=True)
-        optimizer = self.optimizer_factory(groups)
-        if self.scheduler_factory is None:
-            return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.scheduler_factory(optimizer, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by norm, and stop before the step if a gradient is not finite.
-
-        Lightning's own clipping refuses fused optimizers under mixed precision.
-        """
-        parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if gradient_clip_val and gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        self.grad_norm = nn.utils.get_total_norm(grads)
-        if torch.isfinite(self.grad_norm):
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
-            if not scaled or self._skipped >= PATIENCE_OF_SCALER:
-                self._diverged()
-            return  # the gradient scaler leaves this step out and lowers its scale
-        if gradient_clip_val and gradient_clip_algorithm != "value":
-            nn.utils.clip_grads_with_norm_(
-                parameters, gradient_clip_val, self.grad_norm
-            )
-
-    # ---- helpers ------------------------------------------------------------------
-
-    def _logits(self, batch: Batch) -> Tensor:
-        if not self._carrying():
-            return self(batch.tokens)
-        state = None if batch.first else self._carried
-        logits, state = self.advance(batch.tokens, state)
-        self._carried = detach(state)
-        return logits
-
-    def _carrying(self) -> bool:
-        if self.training:
-            return self.carry_state
-        data = getattr(self.trainer, "datamodule", None)
-        return getattr(data, "protocol", "windows") == "carried"
-
-    def _start_pass(self, loader: Any) -> None:
-        self.metrics.reset()
-        self.metrics.set_lengths(getattr(loader, "lengths", None))
-        self._training_state, self._carried = self._carried, None
-
-    def _end_pass(self, split: str) -> None:
-        self._carried = self._training_state
-        results = self.metrics.compute()
-        self.log("step", float(self.global_step))  # Lightning's own is one behind
-        for name, value in results.items():
-            self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64))
-
-    def _trainer_plugin(self) -> Any:
-        return getattr(self._trainer, "precision_plugin", None)
-
-    def _diverged(self) -> NoReturn:
-        raise UsageError(
-            f"training diverged: the gradient is not finite at step "
-            f"{self.global_step}; nothing was updated. Lower --optimizer.lr, or clip "
-            f"with --trainer.gradient_clip_val 1"
-        )
-
-
-def detach(state: State) -> State:
-    """The same state without its graph."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    if isinstance(state, tuple):
-        parts = [detach(part) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    if isinstance(state, list):
-        return [detach(part) for part in state]
-    return state
-
-
-def seed_for(seed: int, position: int, rank: int) -> None:
-    """Seed torch from (seed, position, rank), so no generator state need be saved."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + rank) % 2**63
-    torch.manual_seed(mixed)

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from lmzoo.errors import UsageError
-from lmzoo.models.base import Batch, LanguageModel
+from lmzoo.models.base import LanguageModel
+from lmzoo.models.steps import Batch
 
 
 class NGram(LanguageModel):

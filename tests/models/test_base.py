@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel, Window, detach, seed_for
+from lmzoo.models.base import LanguageModel, Window
+from lmzoo.models.steps import map_state, seed_for
 
 
 class Tiny(LanguageModel):
@@ -77,7 +78,7 @@ def test_fork_and_detach_keep_the_kind_and_share_nothing() -> None:
     copied = Tiny(5).fork(state)
     assert isinstance(copied, Window)
     assert copied.tokens.data_ptr() != state.tokens.data_ptr()
-    assert not detach((state, [state.tokens]))[1][0].requires_grad
+    assert not map_state(Tensor.detach, (state, [state.tokens]))[1][0].requires_grad
 
 
 def test_loss_ignores_what_is_not_counted_and_is_at_least_float32() -> None:

@@ -1,0 +1,74 @@
+"""What fit, validate and test can be told: the sections of LightningCLI's parser."""
+
+from typing import NoReturn
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+
+from lmzoo.cli import messages, settings
+from lmzoo.errors import UsageError
+from lmzoo.models.base import LanguageModel
+from lmzoo.training.checkpoints import Checkpoints
+from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.telemetry import Samples
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        """Raise instead of printing the usage."""
+        raise UsageError(messages.shorten(message, self._option_string_actions)) from ex
+
+
+def add_classes(parser: LightningArgumentParser) -> None:
+    """The Trainer, a model by name, and any data module; text is the default."""
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.set_defaults(
+        {f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()}
+    )
+    parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+
+
+def add_sections(parser: LightningArgumentParser) -> None:
+    """Lmzoo's own sections, and the two integers where the towers meet."""
+    for key, base in (
+        ("optimizer", Optimizer),
+        ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
+    ):
+        parser.add_subclass_arguments(
+            (base,),
+            key,
+            instantiate=False,
+            fail_untyped=False,
+            required=False,
+            skip={"params", "optimizer", "total_steps"},
+        )
+    parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+    parser.add_lightning_class_args(Checkpoints, "checkpoints")
+    parser.add_lightning_class_args(Samples, "samples")
+    parser.add_argument(
+        "--budget.seconds",
+        type=float | None,
+        default=None,
+        help="Train for about this long; turned into steps by a short calibration.",
+    )
+    parser.add_argument(
+        "--budget.tokens",
+        type=int | None,
+        default=None,
+        help="Train on this many tokens, whatever the batch size.",
+    )
+    parser.add_argument(
+        "--compile", type=bool, default=False, help="torch.compile the model."
+    )
+    parser.link_arguments(
+        "data.vocab_size", "model.init_args.vocab_size", apply_on="instantiate"
+    )
+    parser.link_arguments(
+        "model.init_args.context_length", "data.init_args.context_length"
+    )
+    parser.link_arguments("seed_everything", "data.init_args.seed")
