@@ -47,7 +47,9 @@ def export(run: Run, to: Format, out: str | os.PathLike[str]) -> list[str]:
     if to not in WRITERS:
         raise UsageError(f"--to {to}: choose {', '.join(get_args(Format))}")
     target = Path(out)
-    if target.is_file() or (target.is_dir() and (to == "onnx" or any(target.iterdir()))):
+    if target.is_file() or (
+        target.is_dir() and (to == "onnx" or any(target.iterdir()))
+    ):
         raise UsageError(f"--out {target} is there already; choose another name")
     with _whole(target, single="model.onnx" if to == "onnx" else None) as folder:
         return WRITERS[to](run, folder)

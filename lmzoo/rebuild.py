@@ -65,7 +65,9 @@ def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageMod
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {name} refuses its arguments: {error}") from error
+        raise UsageError(
+            f"{path}: {name} refuses its arguments: {_short(error)}"
+        ) from error
     except (RuntimeError, OverflowError) as error:  # a size beyond what torch can count
         raise UsageError(
             f"{path}: a {name} cannot be built from its arguments ({_short(error)})"
