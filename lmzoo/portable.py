@@ -47,8 +47,8 @@ def read(folder: Path) -> dict[str, Any]:
     if isinstance(config.get("model_type"), str):
         return _foreign(folder, config)
     raise UsageError(
-        f"{folder / CONFIG} is neither lmzoo's nor that of a transformers model (it has "
-        f"no model_type)"
+        f"{folder / CONFIG} is neither lmzoo's nor that of a transformers model, for "
+        f"it has no model_type"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from lmzoo import runs
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
+from lmzoo.export import export as write
 
 
 def run(argv: list[str]) -> int:
@@ -29,8 +30,6 @@ def export(
         out: the folder, or for onnx the file, to be made.
         which: of a run folder, the best or the last checkpoint.
     """
-    from lmzoo.export import export as write  # safetensors: after typing errors
-
     if not out:
         raise UsageError("lmzoo export needs --out, the folder or file to be made")
     loaded = runs.load(path, which)
