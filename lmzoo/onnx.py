@@ -48,6 +48,12 @@ def write(model: LanguageModel, file: Path) -> str:
         UsageError: onnx, onnxscript or onnxruntime is missing, or no way of exporting
             gives the model's logits.
     """
+    if model.counting:
+        raise UsageError(
+            f"--to onnx: a {type(model).__name__} looks its tables up by binary search "
+            f"(searchsorted), which ONNX does not have; --to safetensors takes every "
+            f"model"
+        )
     _require_packages()
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if size > ONE_FILE:
