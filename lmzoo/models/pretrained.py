@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.base import LanguageModel, Window
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
     "model_type": "gpt2",
@@ -91,6 +91,59 @@ class Pretrained(LanguageModel):
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
         logits = self.network(input_ids=tokens, use_cache=False).logits
         return logits[..., : self.vocab_size]
+
+    def advance(
+        self, tokens: Tensor, state: Cache | Window | None = None
+    ) -> tuple[Tensor, Any]:
+        """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
+
+        Each token is computed once, but for the window's re-anchoring (see the base).
+        An architecture that keeps anything but keys and values of the whole window
+        (sliding windows, state spaces) is computed from the tokens every time.
+        """
+        if not self._plain_cache():
+            return super().advance(tokens, state)
+        cache = state if isinstance(state, Cache) else Cache(tokens[:, :0], (), (), 0)
+        history = torch.cat([cache.tokens, tokens], dim=1)
+        seen, end = cache.seen, cache.seen + tokens.shape[1]
+        origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
+        past, pieces = list(zip(cache.keys, cache.values, strict=True)), []
+        filled = seen - origin  # positions whose keys and values are known
+        while seen < end:
+            start = self.window_start(seen + 1)
+            if start != anchor:
+                anchor, filled, past = start, 0, []
+            until = seen + 1
+            while until < end and self.window_start(until + 1) == start:
+                until += 1
+            chunk = history[:, start + filled - origin : until - origin]
+            logits, past = self._continue(chunk, past)
+            pieces.append(logits[:, seen - until :])  # only the new positions
+            seen, filled = until, until - start
+        keys, values = zip(*past, strict=True)
+        window = history[:, anchor - origin :]
+        return torch.cat(pieces, dim=1), Cache(window, keys, values, end)
+
+    def _continue(
+        self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Logits of ``tokens``, which stand after ``past``, and the longer past."""
+        from transformers import DynamicCache  # optional: the hf extra
+
+        cache: Any = DynamicCache(past or None)
+        output = self.network(input_ids=tokens, past_key_values=cache, use_cache=True)
+        grown = [(layer.keys, layer.values) for layer in cache.layers]
+        return output.logits[..., : self.vocab_size], grown
+
+    def _plain_cache(self) -> bool:
+        """Whether all that the network remembers are keys and values of all tokens."""
+        # optional: the hf extra
+        from transformers.cache_utils import DynamicCache, DynamicLayer
+
+        config = self.network.config.get_text_config()
+        stateful = getattr(self.network, "_is_stateful", False)
+        layers = DynamicCache(config=config).layers
+        return not stateful and all(type(layer) is DynamicLayer for layer in layers)
 
 
 def _build(source: dict[str, Any]) -> Any:

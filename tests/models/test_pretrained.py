@@ -12,6 +12,7 @@ import torch
 import lmzoo
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate
+from lmzoo.models.base import LanguageModel
 from lmzoo.models.pretrained import Pretrained
 from lmzoo.testing import check_model
 from tests.cli.runner import lmzoo as command
@@ -45,6 +46,25 @@ def test_rows_beyond_the_tokenizer_are_left_out() -> None:
         theirs = model.network(input_ids=tokens).logits
         assert theirs.shape == (2, 16, 40)
         assert torch.equal(model(tokens), theirs[..., :29])
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "mamba"])
+def test_the_cache_changes_nothing(kind: str) -> None:
+    """Also for what has sliding windows or no keys at all: then there is no cache."""
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    more = {"llama": {}, "mistral": {"sliding_window": 4}, "mamba": {"state_size": 4}}
+    source = {**LLAMA, "model_type": kind, **more[kind]}
+    model = Pretrained(29, 16, source=source).eval()
+    assert model._plain_cache() == (kind == "llama")
+    tokens = torch.randint(29, (2, 45))
+    with torch.no_grad():
+        expected, _ = LanguageModel.advance(model, tokens)
+        state, pieces = None, []
+        for chunk in tokens.split([1, 5, 11, 1, 27], dim=1):
+            logits, state = model.advance(chunk, model.fork(state))
+            pieces.append(logits)
+    assert (torch.cat(pieces, dim=1) - expected).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(
