@@ -36,6 +36,14 @@ class LanguageModelMetrics(Metric):
     """
 
     full_state_update = False
+    NAMES = (
+        "nll",
+        "perplexity",
+        "bits_per_char",
+        "bits_per_byte",
+        "accuracy",
+        "accuracy_top5",
+    )
     SUMS = ("nats", "tokens", "chars", "bytes", "top1", "top5")
 
     def __init__(self) -> None:

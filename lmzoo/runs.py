@@ -24,9 +24,11 @@ from lmzoo import __version__, portable
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.rebuild import rebuild
+from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer, from_state
 
 FORMAT = 1
+SPANS = "spans.bin"  # of the training text, in the run folder
 MARK = b"lmzoo:sha256:"  # then 64 hexadecimal digits, at the very end of the file
 TRAILER = len(MARK) + 64
 
@@ -249,6 +251,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {first_line(error)}") from error
     return manifest if isinstance(manifest, dict) else {}
+
+
+def read_spans(path: str | os.PathLike[str]) -> Spans | None:
+    """The spans of the training text that a run keeps; None if it keeps none.
+
+    Args:
+        path: a run folder, or a checkpoint file, which stands beside or a folder below.
+
+    Raises:
+        UsageError: the file is there and is damaged.
+    """
+    path = Path(path)
+    folders = [path] if path.is_dir() else [path.parent, path.parent.parent]
+    files = [folder / SPANS for folder in folders if (folder / SPANS).is_file()]
+    return Spans.read(files[0]) if files else None
 
 
 def first_line(error: BaseException) -> str:

@@ -28,3 +28,17 @@ def test_the_whole_zoo_keeps_the_contract(name: str) -> None:
 def test_tied_and_biased_heads_keep_it_too(name: str, head_bias: bool) -> None:
     report = check_model(name, tie_embeddings=True, head_bias=head_bias)
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *(("ngram", {"order": order}) for order in range(1, 7)),
+        ("ff", {"window": 1, "d_hidden": 64}),
+        ("ff", {"window": 2}),
+        ("gpt", {"context_length": 4}),
+    ],
+)
+def test_the_ends_of_their_ranges_keep_it_too(name: str, arguments: dict) -> None:
+    report = check_model(name, **arguments)
+    assert report.ok, str(report)

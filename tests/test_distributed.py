@@ -1,10 +1,12 @@
 """Two processes learn what one learns."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,19 @@ from tests.cli.runner import SMALL
 STEPS = 30
 
 
-def fit(text: Path, folder: Path, processes: int, more: str = "") -> dict:
+def lmzoo(line: str) -> subprocess.CompletedProcess[str]:
+    """Run ``lmzoo`` in a process of its own, one thread to each of its processes."""
+    return subprocess.run(
+        [sys.executable, "-m", "lmzoo", *line.split()],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def fit(text: Path, folder: Path, processes: int, more: str = "") -> None:
     # No biases: a key's has a gradient of exactly zero but for rounding, and Adam would
     # divide rounding by rounding.
     line = (
@@ -27,19 +41,17 @@ def fit(text: Path, folder: Path, processes: int, more: str = "") -> dict:
     )
     if processes > 1:
         line += " --trainer.strategy ddp"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "lmzoo", *line.split()],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = lmzoo(line)
     assert done.returncode == 0, done.stderr[-2000:]
-    return runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(STEPS))[
-        "state_dict"
-    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    file = folder / "checkpoints" / runs.checkpoint_name(STEPS)
+    return runs.read_checkpoint(file)["state_dict"]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
 
 
 def curve(folder: Path, column: str) -> list[float]:
@@ -47,15 +59,49 @@ def curve(folder: Path, column: str) -> list[float]:
     return [float(row[column]) for row in rows if row[column]]
 
 
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+needs_two_cores = pytest.mark.skipif(
+    (os.cpu_count() or 1) < 2, reason="needs two cores"
+)
+
+
+@needs_two_cores
 def test_two_processes_equal_one(story: Path, tmp_path: Path) -> None:
-    one = fit(story, tmp_path / "one", 1)
-    two = fit(story, tmp_path / "two", 2)
+    fit(story, tmp_path / "one", 1)
+    fit(story, tmp_path / "two", 2)
+    fit(story, tmp_path / "seed", 1, "--seed_everything 7")  # the control
+    one, two, other = (weights(tmp_path / name) for name in ("one", "two", "seed"))
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=0)
     for column in ("train/nll", "val/nll", "val/bits_per_char"):
         left, right = (curve(tmp_path / name, column) for name in ("one", "two"))
         assert len(left) == len(right) > 0
         assert max(abs(a - b) for a, b in zip(left, right, strict=True)) <= 1e-6
-    other = fit(story, tmp_path / "seed", 1, "--seed_everything 7")  # the control
     assert any(not torch.allclose(other[name], one[name], atol=1e-3) for name in one)
+
+
+@needs_two_cores
+def test_two_processes_stop_and_are_judged_as_one(story: Path, tmp_path: Path) -> None:
+    # An improvement that nothing reaches: the third validation is the last.
+    early = "--early_stopping.min_relative_improvement 0.9 --early_stopping.patience 2"
+    fit(story, tmp_path / "one", 1, early)
+    fit(story, tmp_path / "two", 2, early)
+    one, two = summary(tmp_path / "one"), summary(tmp_path / "two")
+    assert one["stopped"] == two["stopped"]
+    assert "did not beat" in one["stopped"]
+    assert one["steps"] == two["steps"]
+    codes = [[finding["code"] for finding in run["health"]] for run in (one, two)]
+    assert codes[0] == codes[1]
+    assert codes[0]  # so short a run is no better than counting
+
+
+def test_counting_is_refused_in_several_processes(story: Path, tmp_path: Path) -> None:
+    done = lmzoo(
+        f"fit --model ngram --data.path {story} --trainer.devices 2 --trainer.strategy "
+        f"ddp --trainer.accelerator cpu --trainer.default_root_dir {tmp_path / 'run'}"
+    )
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [
+        "error: NGram counts in one process, and 2 were asked for; "
+        "give --trainer.devices 1"
+    ]
+    assert not (tmp_path / "run").exists()

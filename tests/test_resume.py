@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -125,6 +126,67 @@ def test_a_killed_run_goes_on_with_the_same_command(
     assert result.code == 0, result.err
     assert "resuming" in result.err
     assert_same(final(killed), final(whole))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves(
+    number: signal.Signals, story: Path, tmp_path: Path
+) -> None:
+    whole, told = tmp_path / "whole", tmp_path / "told"
+    line = f"fit {RECIPES['gpt']} --data.path {story} --trainer.max_steps 150 "
+    line += "--trainer.val_check_interval 50 --checkpoints.every_n_steps 20 "
+    line += "--trainer.default_root_dir "
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "lmzoo", *line.split(), str(told)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(told / "checkpoints" / runs.checkpoint_name(20), process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "finishing this step" in said
+    newest = runs.newest_first(told)[0]
+    step = int(newest.stem[5:])
+    assert f"goes on after step {step:,}" in said
+    assert 20 < step < 150  # saved where it stood
+    for folder in (told, whole):
+        assert lmzoo(line + str(folder)).code == 0
+    mine, other = (
+        runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(150))
+        for folder in (told, whole)
+    )
+    assert_same(mine, other)
+
+
+def test_the_last_step_is_measured_and_kept_when_a_run_is_extended(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    line = command("gpt", story, folder).replace("every_n_steps 5", "every_n_steps 0")
+    short = line.replace(f"max_steps {STEPS}", "max_steps 9")  # validated at 6, and 9
+    assert lmzoo(short).code == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["best"]["step"] == 9  # a text that is learned at every step
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    column = COLUMNS.index("val/nll")
+    measured = [row.split(",")[0] for row in rows[1:] if row.split(",")[column]]
+    assert measured == ["6", "9"]
+    stored = runs.load(folder, "last").checkpoint["callbacks"]
+    best = next(state["best"] for key, state in stored.items() if "Checkpoints" in key)
+    assert best["step"] == 9  # so that a longer run knows it
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(story: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    with filelock.FileLock(folder / ".lock"):
+        result = lmzoo(command("gpt", story, folder))
+        assert result.code == 2
+        assert "another process" in result.err
+    assert lmzoo(command("gpt", story, folder)).code == 0  # the control
 
 
 def wait_for(file: Path, process: subprocess.Popen) -> None:

@@ -15,6 +15,8 @@ COMMANDS = {
     "fit": ("lmzoo.cli.train", "train a model on a text"),
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
+    "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
+    "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
     "models": ("lmzoo.cli.models", "list the zoo"),
     "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),

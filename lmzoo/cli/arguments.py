@@ -31,6 +31,7 @@ class Request:
     ckpt_path: str | None = None
     init_from: str | None = None
     fresh: bool = False
+    plugins: list[str] = field(default_factory=list)
     configs: list[dict[str, Any]] = field(default_factory=list)  # later wins
     options: list[str] = field(default_factory=list)  # "--key=value", typed order
 
@@ -58,13 +59,24 @@ def read(command: str, argv: list[str]) -> Request:
     for key, value in pairs:
         if key == "plugin":
             load_plugin(_needs(key, value))
+            request.plugins.append(str(value))
     for key, value in pairs:
         if key == "config":
             request.configs.append(_config(_needs(key, value)))
     for key, value in pairs:
         _take(request, key, value)
     _choose(request)
+    _prefer_typed_text(request)
     return request
+
+
+def _prefer_typed_text(request: Request) -> None:
+    """A corpus or path that was typed replaces either of them in the files."""
+    if request.typed("data.corpus") or request.typed("data.path"):
+        for config in request.configs:
+            arguments = (config.get("data") or {}).get("init_args") or {}
+            for key in ("corpus", "path"):
+                arguments.pop(key, None)
 
 
 def _take(request: Request, key: str, value: str | None) -> None:

@@ -27,7 +27,7 @@ def model_card(cli: Any, summary: dict[str, Any]) -> str:
     return f"""# {summary["model"]} trained on {data["name"]}
 
 A language model of {summary["parameters"]:,} parameters, trained by lmzoo \
-{summary["versions"]["lmzoo"]} for {summary["steps"]:,} steps. Stopped: \
+{summary["versions"]["lmzoo"]} for {summary["steps"]:,} steps{_origin(cli)}. Stopped: \
 {summary["stopped"]}.
 
 ## Data
@@ -45,7 +45,7 @@ Validation, best checkpoint (step {best["step"]:,}): \
 {metrics.get("bits_per_char", math.nan):.4f} bits per character, \
 {metrics.get("nll", math.nan):.4f} nats per token, perplexity \
 {metrics.get("perplexity", math.nan):.3f}; {summary["context"]}. It \
-{summary["verdict"]}.
+{summary["verdict"]}. {_test(summary)}
 
 ## Intended use and limits
 
@@ -66,3 +66,19 @@ filtered and the model was not aligned: read what it writes as a sample of the t
 {WATTS_PER_GPU if gpu else WATTS_PER_CORE:.0f} W / 1000, an assumed draw of a busy \
 {kind}, not a measurement.
 """
+
+
+def _origin(cli: Any) -> str:
+    """Whose weights it started from, if it did not start afresh."""
+    origin = cli.run_folder.identity.get("init_from")
+    return f", starting from the weights of {origin}" if origin else ""
+
+
+def _test(summary: dict[str, Any]) -> str:
+    test = summary["test"]
+    if not test:
+        return "There is no test part."
+    return (
+        f"Test: {test.get('bits_per_char', math.nan):.4f} bits per character, "
+        f"{test.get('nll', math.nan):.4f} nats per token."
+    )

@@ -1,12 +1,13 @@
 """A command made of one annotated function: its signature is the parser.
 
 Keyword-only arguments become options, described by the docstring's ``Args``; the
-positional ones, in order, what stands before them. A ``bool`` is a switch.
+positional ones, in order, what stands before them. A ``bool`` is a switch, a ``tuple``
+may be given several times, and ``import_`` is spelled ``--import``.
 """
 
 import inspect
 from collections.abc import Callable
-from typing import get_origin
+from typing import Any, get_origin
 
 import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
@@ -39,7 +40,8 @@ def call(name: str, function: Callable[..., int], argv: list[str]) -> int:
         line = shorten(str(error), known, more)
         raise UsageError(line if more in line else f"{line}; {more}") from error
     given = {
-        key: getattr(options, key) for key in inspect.signature(function).parameters
+        key: getattr(options, key.rstrip("_"))
+        for key in inspect.signature(function).parameters
     }
     for path in options.plugin:
         load_plugin(path)
@@ -66,21 +68,9 @@ def _parser(
             default = {"default": parameter.default} if optional else {}
             parser.add_argument(key, help=text.get(key), **extra, **default)
             positional.append(key)
-        elif parameter.annotation is bool:
-            parser.add_argument(
-                f"--{key}",
-                type=bool,
-                nargs="?",
-                const=True,
-                default=parameter.default,
-                help=text.get(key),
-            )
         else:
             parser.add_argument(
-                f"--{key}",
-                type=parameter.annotation,
-                default=parameter.default,
-                help=text.get(key),
+                f"--{key.rstrip('_')}", help=text.get(key), **_kind(parameter)
             )
     parser.add_argument(
         "--plugin",
@@ -91,3 +81,12 @@ def _parser(
         help="run this file first, for its @register_model lines; may be repeated",
     )
     return parser, positional
+
+
+def _kind(option: inspect.Parameter) -> dict[str, Any]:
+    """How an option is given: a switch, several times, or once with its value."""
+    if option.annotation is bool:
+        return {"type": bool, "nargs": "?", "const": True, "default": option.default}
+    if get_origin(option.annotation) is tuple:
+        return {"type": str, "action": "append", "default": list(option.default)}
+    return {"type": option.annotation, "default": option.default}

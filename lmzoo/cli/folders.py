@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
 from lmzoo import runs
@@ -20,6 +21,7 @@ from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
+from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
@@ -93,7 +95,14 @@ class RunFolder:
         if not first_process():
             return
         data, budget = cli.datamodule, self.budget or self.manifest.get("budget")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the run folder {self.path} cannot be made: "
+                f"{error.strerror or error}; choose another --trainer.default_root_dir"
+            ) from error
+        cli.plan.held.callback(_locked(self.path).release)
         for stale in (self.path / "checkpoints").glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         parser, config = cli._parser("fit"), cli.config["fit"].clone()
@@ -106,6 +115,7 @@ class RunFolder:
             "format": runs.FORMAT,
             "status": "running",
             "command": ["lmzoo", *sys.argv[1:]],
+            "started_in": str(Path.cwd()),
             "model": self.model,
             "identity": self.identity,
             "max_steps": self.max_steps,
@@ -115,6 +125,22 @@ class RunFolder:
         if budget:
             manifest["budget"] = budget
         runs.write_json(self.path / "manifest.json", manifest)
+        kept = self.path / runs.SPANS
+        if isinstance(data, TextDataModule) and not (
+            self.resume_from and kept.exists()
+        ):
+            runs.write_atomically(kept, data.spans().to_bytes())
+
+
+def _locked(path: Path) -> filelock.BaseFileLock:
+    lock = filelock.FileLock(path / ".lock")
+    try:
+        return lock.acquire(timeout=0).lock
+    except filelock.Timeout as error:
+        raise UsageError(
+            f"{path}: another process is training this run; wait for it, or choose "
+            f"another --trainer.default_root_dir"
+        ) from error
 
 
 def choose(config: Any, plan: Plan) -> RunFolder:

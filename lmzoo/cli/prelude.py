@@ -4,7 +4,10 @@ Both become configurations that LightningCLI reads before anything that was type
 that the order of strength is: typed, configuration files, checkpoint, recipe.
 """
 
+import contextlib
+import difflib
 import importlib
+import inspect
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +42,7 @@ TRAINER_KEYS = (
 KNOWN_CLASS = re.compile(
     r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
 )
+TOKENIZER_KEYS = ("tokenizer", "tokenizer_size", "min_frequency", "split_digits")
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
 
 
@@ -53,6 +57,7 @@ class Plan:
     run: runs.Run | None = None  # what is in it
     weights: runs.Run | None = None  # to start from
     notes: list[str] = field(default_factory=list)
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 def plan(request: Request) -> Plan:
@@ -70,11 +75,20 @@ def plan(request: Request) -> Plan:
             f"--{changed[0]} cannot be changed: the model of "
             f"{request.ckpt_path} is built as it was; --init_from starts a new run"
         )
+    if request.typed("trainer.max_steps") and (budget := request.typed("budget.")):
+        raise UsageError(
+            f"--{budget[0]} and --trainer.max_steps both say how long to train; "
+            f"give one"
+        )
+    _require_tokenizer(request, run)
     made = Plan(request, _model_name(request, run))
     if run is None and request.command == "fit":
         _require_source(made.model, request)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
+    _require_known(request, "model", model_class(made.model))
+    data = request.data or data_modules.class_path("text")
+    _require_known(request, "data", model_class(data))
     made.configs.append(_recipe(made.model, request.preset))
     if run is not None:
         made.configs.append(_stored(run, request))
@@ -83,6 +97,42 @@ def plan(request: Request) -> Plan:
         else:
             made.weights = run
     return made
+
+
+def _require_known(request: Request, section: str, cls: type) -> None:
+    """Every option of a class is one of its constructor's."""
+    known = list(inspect.signature(cls).parameters)
+    for option in request.typed(f"{section}."):
+        key = option.removeprefix(f"{section}.").removeprefix("init_args.")
+        if (section, key) == ("data", "context_length"):
+            raise UsageError(
+                "--data.context_length is the model's: give --model.context_length"
+            )
+        if key.split(".")[0].rstrip("+") in (*known, "help", "class_path"):
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean --{section}.{near[0]}? " if near else ""
+        raise UsageError(
+            f"unknown option --{section}.{key}; {hint}lmzoo fit --{section}.help "
+            f"{cls.__module__}.{cls.__name__} lists them"
+        )
+
+
+def _require_tokenizer(request: Request, run: runs.Run | None) -> None:
+    """A run brings its tokenizer: refuse to be told of another one."""
+    if run is None:
+        return
+    stored = (run.stored.get("data") or {}).get("arguments") or {}
+    asked = dict(request.section("data"))
+    for option in request.options:
+        key, _, value = option.removeprefix("--").partition("=")
+        asked[key.removeprefix("data.").removeprefix("init_args.")] = value
+    for key in TOKENIZER_KEYS:
+        if key in asked and str(asked[key]).lower() != str(stored.get(key)).lower():
+            raise UsageError(
+                f"--data.{key} {asked[key]}: {run.path} brings its own tokenizer, "
+                f"which has {key} = {stored.get(key)!r}; leave it out"
+            )
 
 
 def _run(request: Request) -> runs.Run | None:
@@ -184,6 +234,8 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     data = dict((stored.get("data") or {}).get("arguments") or {})
     if request.init_from or any(_typed_source(request, key) for key in SOURCES):
         data = {key: value for key, value in data.items() if key not in SOURCES}
+    for key in SOURCES[1:]:
+        data[key] = _located(data.get(key), run)
     data.pop("context_length", None)
     data["tokenizer_state"] = stored["tokenizer"]
     data["extend_tokenizer"] = bool(request.init_from)
@@ -198,6 +250,17 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
         config.setdefault("lr_scheduler", None)
         config.update(nested(_training(stored, run.path), classes))
     return config
+
+
+def _located(path: Any, run: runs.Run) -> Any:
+    """A stored relative path as it is, or from where the run was started."""
+    if isinstance(path, list):
+        return [_located(item, run) for item in path]
+    home = runs.read_manifest(run.path.parent.parent).get("started_in")
+    if not isinstance(path, str) or not isinstance(home, str) or Path(path).exists():
+        return path
+    there = Path(home) / path
+    return str(there) if there.exists() else path
 
 
 def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -253,12 +316,25 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
         if name not in source:
             raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")
         target[name] = _mapped(tensor, source[name], shared, len(old_rows), name, run)
+    _require_tied(model, source, run)
     model.load_state_dict(target)
     fresh = len(new_symbols) - len(shared)
     return [
         f"started from {run.path}: {len(shared)} symbols shared, {fresh} new ones "
         f"initialised"
     ]
+
+
+def _require_tied(model: Any, source: dict[str, Tensor], run: runs.Run) -> None:
+    """Weights that are one matrix here must have been one there."""
+    first: dict[int, str] = {}
+    for name, tensor in model.state_dict().items():
+        other = first.setdefault(tensor.data_ptr(), name)
+        if tensor.numel() and not torch.equal(source[name], source[other]):
+            raise UsageError(
+                f"--init_from {run.path}: {name!r} and {other!r} are one matrix here "
+                f"and two there; leave --model.tie_embeddings as it was"
+            )
 
 
 def _mapped(

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -37,6 +38,12 @@ def announce(cli: Any) -> None:
     )
     if folder.resume_from is not None:
         say(f"resuming   after step {folder.resumed_step:,}")
+        before = folder.manifest.get("max_steps", folder.max_steps)
+        if before != folder.max_steps:
+            say(
+                f"note: the steps so far followed a schedule of {before:,} steps, the "
+                f"rest one of {folder.max_steps:,}; --fresh trains in one piece"
+            )
 
 
 def finish(cli: Any) -> None:
@@ -81,7 +88,7 @@ def finish(cli: Any) -> None:
     whole = summary["stopped"].startswith("by the Trainer")
     status = "running" if whole else "finished"
     checkpoints.write_index(status=status, stopped=summary["stopped"])
-    show(summary)
+    show(summary, cli.plan.request.plugins)
 
 
 def measured(cli: Any, split: str) -> None:
@@ -101,9 +108,28 @@ def measured(cli: Any, split: str) -> None:
         f"text       {described['name']}, {part['characters']:,} characters, "
         f"{part['tokens']:,} tokens, {part['oov_share']:.3%} unknown",
         f"protocol   {context_rule(cli)}",
-        *cli.notes,
+        *(note for note in cli.notes if _concerns(note, split)),
+        *_changed_text(cli, described),
         file=sys.stdout,
     )
+
+
+def _concerns(note: str, split: str) -> bool:
+    """Not what was cut from another part of the text."""
+    part = note.partition(":")[0]
+    return part == split or part not in ("train", "val", "test")
+
+
+def _changed_text(cli: Any, described: dict[str, Any]) -> list[str]:
+    """A warning where the run's own text is no longer the one it was trained on."""
+    stored = (cli.plan.run.stored.get("data") or {}).get("described") or {}
+    before, now = stored.get("tokens_sha256"), described.get("tokens_sha256")
+    if cli.plan.request.typed("data.") or before in (None, now):
+        return []
+    return [
+        "warning    this is not the text that the run was trained on, although it is "
+        "found under the same name: what was trained on may be in any part of it"
+    ]
 
 
 # ---- figures ------------------------------------------------------------------------
@@ -173,6 +199,8 @@ def _final_validation(cli: Any) -> None:
         checkpoints.last["metrics"] = _without_step(checkpoints.history[-1])
         return
     figures = _pass(cli, "val")
+    for logger in cli.trainer.loggers:
+        logger.log_metrics({f"val/{k}": v for k, v in figures.items()}, step=step)
     checkpoints.last["metrics"] = figures
     checkpoints.history.append({"step": step, **figures})
     best = checkpoints.best
@@ -226,8 +254,8 @@ def _log_best(cli: Any, summary: dict[str, Any]) -> None:
 # ---- the terminal -------------------------------------------------------------------
 
 
-def show(summary: dict[str, Any]) -> None:
-    """The closing summary."""
+def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
+    """The closing summary; ``plugins`` are the files that its model needs."""
     console = Console(highlight=False)
     minutes, seconds = divmod(round(summary["seconds"]), 60)
     console.print()
@@ -262,13 +290,16 @@ def show(summary: dict[str, Any]) -> None:
     console.print(Text(said[0].upper() + said[1:], style="bold"), soft_wrap=True)
     for finding in summary["health"]:
         console.print(Text(f"{finding['severity']}: {finding['message']}"))
-    run = summary["run"]
+    run, plugins = summary["run"], "".join(f" --plugin {p}" for p in plugins)
+    following = [
+        f"lmzoo test --ckpt_path {run}{plugins}" if summary["test"] else "",
+        f"lmzoo validate --ckpt_path {run} --data.corpus pydoc{plugins}",
+        f"tensorboard --logdir {run}",
+    ]
     console.print(
         f"context    {summary['context']}\n"
         f"run        {run}\n"
-        f"next       lmzoo test --ckpt_path {run}\n"
-        f"           lmzoo validate --ckpt_path {run} --data.corpus pydoc\n"
-        f"           tensorboard --logdir {run}",
+        f"next       " + "\n           ".join(filter(None, following)),
         soft_wrap=True,
     )
 

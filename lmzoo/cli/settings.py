@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
+from lmzoo.cli.arguments import Request
 from lmzoo.cli.report import has
 from lmzoo.errors import UsageError
+from lmzoo.metrics import LanguageModelMetrics
 from lmzoo.training.early_stopping import EarlyStopping
 
 SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
@@ -20,8 +22,12 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,
 }
-
-
+WHOLE_PASSES = {  # what changes nothing; Lightning's 1 is one batch, its 1.0 all
+    "limit_train_batches": ("None", "1.0"),
+    "limit_val_batches": ("None", "1.0", "0"),  # 0: settle_validation has the answer
+    "limit_test_batches": ("None", "1.0"),
+    "overfit_batches": ("None", "0.0"),
+}
 SPARSE = 100  # optimizer steps between validations, at least, unless typed
 
 
@@ -35,6 +41,12 @@ def settle(config: Namespace, command: str) -> None:
     if isinstance(rate, int | float) and not 0 < rate < float("inf"):
         raise UsageError(f"--optimizer.lr {rate}: give a rate above 0")
     _settle_machine(config)
+    watched = config.early_stopping.monitor
+    if watched.removeprefix("val/") not in LanguageModelMetrics.NAMES:
+        raise UsageError(
+            f"--early_stopping.monitor {watched}: validation gives "
+            + ", ".join(f"val/{name}" for name in LanguageModelMetrics.NAMES)
+        )
     if command == "fit":
         _settle_length(config)
 
@@ -51,6 +63,17 @@ def _settle_machine(config: Namespace) -> None:
         raise UsageError(
             "--trainer.logger: a run writes TensorBoard events and metrics.csv into "
             "its folder; leave it out"
+        )
+    for key, whole in WHOLE_PASSES.items():
+        if str(trainer[key]) not in whole:
+            raise UsageError(
+                f"--trainer.{key} {trainer[key]}: every figure is of a full pass; "
+                f"--data.max_train_tokens and --data.max_val_tokens shorten the text"
+            )
+    if trainer.check_val_every_n_epoch is not None:
+        raise UsageError(
+            "--trainer.check_val_every_n_epoch: windows are drawn without end, so "
+            "validations are counted in steps: --trainer.val_check_interval"
         )
     if trainer.fast_dev_run:
         raise UsageError(
@@ -81,12 +104,52 @@ def _settle_length(config: Namespace) -> None:
             f"--trainer.max_steps {trainer.max_steps}: give a number of optimizer "
             f"steps, 1 or more"
         )
+    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
+        raise UsageError(
+            f"--trainer.gradient_clip_val {trainer.gradient_clip_val}: give a norm "
+            f"above 0, or 0 for no clipping"
+        )
     if trainer.max_epochs not in (None, -1):
         raise UsageError(
             "--trainer.max_epochs: windows are drawn without end, so lengths are "
             "given in steps: --trainer.max_steps"
         )
     trainer.max_epochs = -1
+
+
+def require_warmup(config: Namespace, request: Request, steps: int) -> None:
+    """Refuse a typed warm-up that the run would never get through.
+
+    A recipe's own warm-up is shortened instead.
+    """
+    warmup = (plain(config.get("lr_scheduler")) or {}).get("init_args", {})
+    warmup = warmup.get("warmup_steps", 0)
+    if request.typed("lr_scheduler.warmup_steps") and warmup >= steps:
+        raise UsageError(
+            f"--lr_scheduler.warmup_steps {warmup}: the run has {steps} steps; give "
+            f"fewer than that"
+        )
+
+
+def require_devices(model: Any, data: Any, processes: int) -> None:
+    """Refuse what several processes cannot do, before there are several.
+
+    Raises:
+        UsageError: a counting model, or a batch that cannot be shared out.
+    """
+    if processes == 1:
+        return
+    if model.counting:
+        raise UsageError(
+            f"{type(model).__name__} counts in one process, and {processes} were "
+            f"asked for; give --trainer.devices 1"
+        )
+    size = getattr(data, "batch_size", processes)
+    if size % processes:
+        raise UsageError(
+            f"--data.batch_size {size}: it is shared out over {processes} processes; "
+            f"give a multiple of {processes}"
+        )
 
 
 def default_precision(accelerator: str) -> str:

@@ -23,7 +23,7 @@ from lmzoo.training import optimizers
 from lmzoo.training.budget import calibrated_steps
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.health import HealthReport
-from lmzoo.training.probes import refusal
+from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Telemetry
 
@@ -39,7 +39,7 @@ def train(request: Request) -> None:
     args = [request.command]
     for config in [*plan.configs, *request.configs]:
         args += ["--config", arguments.as_json(config)]
-    with one_line_errors():
+    with plan.held, one_line_errors():
         TrainCLI(plan, [*args, *request.options])
 
 
@@ -123,6 +123,8 @@ class TrainCLI(LightningCLI):
         """Data first, then the model with the vocabulary's size, then the Trainer."""
         try:
             super().instantiate_classes()
+        except UsageError:  # one line already
+            raise
         except ValueError as error:  # a constructor refuses what was given
             raise UsageError(messages.shorten(str(error))) from error
 
@@ -149,7 +151,9 @@ class TrainCLI(LightningCLI):
         plugins = trainer["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
-        return self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
+        built = self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
+        settings.require_devices(self.model, self.datamodule, built.world_size)
+        return built
 
     def _prepare_model(self) -> None:
         config = self.config[self.command]
@@ -222,6 +226,10 @@ class TrainCLI(LightningCLI):
         assert self.run_folder is not None
         self.datamodule.setup("fit")
         self.run_folder.require_same_text(self.datamodule)
+        if line := refusal(self.model) or misshapen(self.model):
+            raise UsageError(line)
+        config = self.config[self.command]
+        settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
         optimizers.rehearse(self.model)
         self.run_folder.begin(self)
         report.announce(self)

@@ -53,7 +53,8 @@ def attributes(subject: Subject) -> None:
 def shapes(subject: Subject) -> None:
     """(B, T) -> (B, T, V), floating, for several B and T."""
     model = subject.make()
-    for rows, length in ((1, 1), (2, 5), (3, model.context_length)):
+    context = model.context_length
+    for rows, length in ((1, 1), (2, min(5, context)), (3, context)):
         logits = model(tokens(rows, length))
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
             raise Broken("forward must return one floating tensor of logits")

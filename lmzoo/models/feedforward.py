@@ -81,7 +81,7 @@ class FeedForward(WindowModel):
         require_probability(dropout=dropout)
         self.window = window
         self.embedding = nn.Embedding(vocab_size, d_model)
-        self.padding = nn.Parameter(torch.zeros(d_model))
+        self.padding = nn.Parameter(torch.zeros(d_model)) if window > 1 else None
         self.mix = nn.Sequential(
             nn.Linear(window * d_model, d_hidden), nn.GELU(approximate="tanh")
         )
@@ -100,8 +100,10 @@ class FeedForward(WindowModel):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
-        missing = self.padding.expand(len(tokens), self.window - 1, -1)
-        x = torch.cat([missing, self.embedding(tokens)], dim=1)  # (B, w - 1 + T, D)
+        x = self.embedding(tokens)  # (B, T, D)
+        if self.padding is not None:
+            missing = self.padding.expand(len(x), self.window - 1, -1)
+            x = torch.cat([missing, x], dim=1)  # (B, w - 1 + T, D)
         windows = x.unfold(1, self.window, 1).transpose(2, 3)  # (B, T, w, D)
         x = self.mix(windows.flatten(2))  # (B, T, d_hidden)
         for layer in self.layers:

@@ -36,6 +36,8 @@ from lmzoo.models.layers import (
 GPT2_WIDTH = 768  # where 0.02 is GPT-2's; it goes as 1 / sqrt(d_model) elsewhere
 
 PUBLISHED: dict[str, Any] = {"dropout": 0.1, "tie_embeddings": True}
+GPT1: dict[str, Any] = {"vocab_size": 40_478, "context_length": 512, **PUBLISHED}
+GPT2: dict[str, Any] = {"vocab_size": 50_257, "context_length": 1024, **PUBLISHED}
 
 
 def _sizes(layers: int, heads: int, width: int, **more: Any) -> dict[str, Any]:
@@ -79,15 +81,16 @@ class GPT(LanguageModel):
             ``num_heads`` does not divide while ``d_head`` is None.
     """
 
-    # minGPT's names. The published totals hold for gpt2* with 50,257 tokens. The first
-    # GPT (40,478 tokens) normalised after each part and had no final norm: here it is
-    # built pre-norm, as in minGPT, and has 1,536 parameters more than 116,534,784.
+    # minGPT's names. The published ones carry the vocabulary that their totals hold
+    # for; a text brings its own. The first GPT normalised after each part and had no
+    # final norm: here it is built pre-norm, as in minGPT, and has 1,536 parameters more
+    # than 116,534,784.
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "openai-gpt": _sizes(12, 12, 768, context_length=512, **PUBLISHED),
-        "gpt2": _sizes(12, 12, 768, context_length=1024, **PUBLISHED),
-        "gpt2-medium": _sizes(24, 16, 1024, context_length=1024, **PUBLISHED),
-        "gpt2-large": _sizes(36, 20, 1280, context_length=1024, **PUBLISHED),
-        "gpt2-xl": _sizes(48, 25, 1600, context_length=1024, **PUBLISHED),
+        "openai-gpt": _sizes(12, 12, 768, **GPT1),
+        "gpt2": _sizes(12, 12, 768, **GPT2),
+        "gpt2-medium": _sizes(24, 16, 1024, **GPT2),
+        "gpt2-large": _sizes(36, 20, 1280, **GPT2),
+        "gpt2-xl": _sizes(48, 25, 1600, **GPT2),
         "gopher-44m": _sizes(8, 16, 512),
         "gpt-mini": _sizes(6, 6, 192),
         "gpt-micro": _sizes(4, 4, 128),

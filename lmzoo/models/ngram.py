@@ -165,7 +165,7 @@ class NGram(LanguageModel):
             if level:
                 older = torch.full_like(tokens, -1)
                 reach = level - 1  # the context of a position ends with its own token
-                older[:, reach:] = tokens[:, : tokens.shape[1] - reach]
+                older[:, reach:] = tokens[:, : max(0, tokens.shape[1] - reach)]
                 wanted = ids * self.vocab_size + older
                 place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
                 known = (ids >= 0) & (older >= 0) & (keys[place] == wanted)

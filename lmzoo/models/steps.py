@@ -193,10 +193,11 @@ class TrainingSteps(LightningModule):
         return getattr(self._trainer, "precision_plugin", None)
 
     def _diverged(self) -> NoReturn:
+        clipped = getattr(self._trainer, "gradient_clip_val", None)
+        clip = "" if clipped else ", or clip with --trainer.gradient_clip_val 1"
         raise UsageError(
             f"training diverged: the gradient is not finite at step "
-            f"{self.global_step}; nothing was updated. Lower --optimizer.lr, or clip "
-            f"with --trainer.gradient_clip_val 1"
+            f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
 
 

@@ -18,7 +18,14 @@ from typing import Final
 
 from lmzoo.errors import UsageError
 from lmzoo.text.named import Documents, named_documents
-from lmzoo.text.readers import KNOWN_SUFFIXES, Notes, documents, suffix_of
+from lmzoo.text.readers import (
+    CSV_SUFFIXES,
+    JSON_SUFFIXES,
+    KNOWN_SUFFIXES,
+    Notes,
+    documents,
+    suffix_of,
+)
 
 DEFAULT_CORPUS = "kjv"
 
@@ -142,6 +149,9 @@ def split_pieces(
         yield name, piece
 
 
+TABLES = CSV_SUFFIXES + JSON_SUFFIXES
+
+
 def resolve_corpus(
     corpus: str | None = None,
     path: str | Sequence[str] | None = None,
@@ -178,8 +188,13 @@ def resolve_corpus(
             raise UsageError(f"{option}: the list is empty; name a file or folder")
         name, source = _name_of(path), f"{option} {' '.join(path)}"
     files = [file for given in path for file in _files(given, option)]
+    other = [file for given in path for file in _other_files(given)]
 
     def read(notes: Notes) -> Iterator[Iterable[str]]:
+        for file in other:
+            notes.add("left out, not a known kind of text", str(file))
+        if text_column and not any(suffix_of(file) in TABLES for file in files):
+            notes.add("there is no table, so nothing reads --data.text_column", source)
         return (
             document
             for file in files
@@ -218,18 +233,28 @@ def _files(given: str, option: str) -> list[Path]:
 
 
 def _folder(path: Path, option: str) -> list[Path]:
-    """Files of a known format below a folder, hidden ones apart, in path order."""
-    files = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [
-            Path(folder) / name
-            for name in sorted(names)
-            if not name.startswith(".") and suffix_of(Path(name)) in KNOWN_SUFFIXES
-        ]
+    """Files of a known format below a folder, in path order."""
+    files = [file for file in _visible(path) if suffix_of(file) in KNOWN_SUFFIXES]
     if not files:
         raise UsageError(
             f"{option} {path}: the folder holds no text file "
             f"({', '.join(KNOWN_SUFFIXES)}, or .gz of these)"
         )
     return files
+
+
+def _other_files(given: str) -> list[Path]:
+    """What ``_folder`` leaves out; nothing for a file or a glob."""
+    path = Path(given).expanduser()
+    if not given or not os.path.isdir(path):
+        return []
+    return [file for file in _visible(path) if suffix_of(file) not in KNOWN_SUFFIXES]
+
+
+def _visible(path: Path) -> Iterator[Path]:
+    """Every file below a folder, hidden ones apart, in path order."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (
+            Path(folder) / name for name in sorted(names) if not name.startswith(".")
+        )

@@ -11,6 +11,7 @@ from lmzoo.errors import UsageError
 from lmzoo.text.loader import PROTOCOLS, EvalLoader, WindowLoader, too_short
 from lmzoo.text.preparation import SPLITS, Prepared, prepare
 from lmzoo.text.settings import Settings, at_least, one_of
+from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer
 
 Order = Literal["random", "epoch", "stream"]
@@ -176,6 +177,10 @@ class TextDataModule(LightningDataModule):
     def text(self, split: str) -> str:
         """The normalised text of a split, documents run together, all in memory."""
         return self.prepared.text(_known_split(split))
+
+    def spans(self) -> Spans:
+        """What is kept of the training text to tell later what was copied from it."""
+        return self.prepared.spans()
 
     def lengths(self, split: str) -> tuple[Tensor, Tensor]:
         """Characters and UTF-8 bytes of each id in a split, each (V,) float64."""

@@ -19,14 +19,17 @@ import numpy as np
 from filelock import FileLock
 
 from lmzoo.errors import UsageError
+from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
 from lmzoo.text.settings import Settings
+from lmzoo.text.spans import Spans
 from lmzoo.text.store import (
     TokenStore,
     cache_folder,
     cache_path,
     open_store,
+    write_atomically,
     write_store,
 )
 from lmzoo.text.symbols import ListedTokenizer
@@ -68,6 +71,33 @@ class Prepared:
         limited = getattr(self.settings, f"max_{split}_tokens", None)
         end = self.stats[split].characters if limited else None
         return "".join(found)[:end]
+
+    def pieces(self, split: str) -> Iterator[str]:
+        """The same text in consecutive pieces, a line break between documents."""
+        limited = getattr(self.settings, f"max_{split}_tokens", None)
+        left = self.stats[split].characters if limited else None
+        counted = self.tokenizer.eod_id is None  # there the break is a character too
+        for part in self.parts:
+            for name, piece in part.pieces():
+                if name != split or left == 0:
+                    continue
+                if piece is END_OF_DOCUMENT:
+                    left = left - 1 if left is not None and counted else left
+                    yield "\n"
+                    continue
+                piece = piece[:left]
+                left = left - len(piece) if left is not None else None
+                yield piece
+
+    def spans(self) -> Spans:
+        """What is kept of the training split, from the cache or built into it."""
+        path = self.store.path.with_suffix(".spans")
+        with suppress(UsageError):
+            return Spans.read(path)
+        spans = Spans.build(self.pieces("train"))
+        with suppress(UsageError):  # a cache that cannot be written is no loss
+            write_atomically(path, spans.to_bytes())
+        return spans
 
     def lengths(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Characters and bytes of each id, (V,) float64, exact in sum over the split.

@@ -66,6 +66,21 @@ class Tokenizer(ABC):
         """``encode`` of each text."""
         return [self.encode(text) for text in texts]
 
+    def lengths_in(self, text: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Characters and UTF-8 bytes of ``text`` that each of its ids stands for.
+
+        Unlike ``token_chars[ids]`` these are the true lengths of unknown symbols.
+
+        Args:
+            text: what was encoded.
+            ids: ``encode(text)``, (n,).
+
+        Returns:
+            Two arrays (n,) float64; the characters add up to ``len(text)``.
+        """
+        del text
+        return self.token_chars[ids], self.token_bytes[ids]
+
     def first_unknown(self, text: str) -> str | None:
         """The first symbol of ``text`` that has no id of its own."""
         del text

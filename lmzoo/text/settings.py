@@ -37,6 +37,7 @@ class Settings:
         at_least(2, max_val_tokens=self.max_val_tokens)
         one_of(("train", "all"), vocabulary=self.vocabulary)
         one_of(("unk", "skip", "error"), unknown=self.unknown)
+        self._require_readers()
         for name in ("val_fraction", "test_fraction"):
             value = getattr(self, name)
             if not 0 <= value < 1:
@@ -47,6 +48,21 @@ class Settings:
                 f"--data.val_fraction and --data.test_fraction add up to {both:g}, "
                 "which leaves nothing to train on; lower them"
             )
+
+    def _require_readers(self) -> None:
+        """Refuse options that the chosen tokenizer would not read."""
+        if self.tokenizer_state is not None:
+            return
+        for name, value, kinds in (
+            ("tokenizer_size", self.tokenizer_size is not None, ("word", "bpe")),
+            ("min_frequency", self.min_frequency > 1, ("word",)),
+            ("split_digits", self.split_digits, ("bpe",)),
+        ):
+            if value and self.tokenizer not in kinds:
+                raise UsageError(
+                    f"--data.{name}: a {self.tokenizer} tokenizer does not read it; "
+                    f"it is for --data.tokenizer {' or '.join(kinds)}"
+                )
 
 
 def at_least(least: int, **options: int | None) -> None:

@@ -208,6 +208,21 @@ class HFTokenizer(_Library):
         put = self._library.encode("", add_special_tokens=True).ids
         return put[0] if put else self.eod_id
 
+    def lengths_in(self, text: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Tokenizer.lengths_in``; what a normalizer drops goes to the next id."""
+        chars, sizes = super().lengths_in(text, ids)
+        clean = utf8(text).decode()
+        if chars.sum() == len(clean) and sizes.sum() == len(clean.encode()):
+            return chars, sizes
+        offsets = self._library.encode(clean, add_special_tokens=False).offsets
+        ends = np.maximum.accumulate([0, *(end for _, end in offsets)])
+        ends[-1] = len(clean)
+        each = [0, *(len(character.encode()) for character in clean)]
+        return (
+            np.diff(ends).astype(np.float64),
+            np.diff(np.cumsum(each)[ends]).astype(np.float64),
+        )
+
     @classmethod
     def from_json(cls, text: str, end_of_document: bool = False):
         """Read the text of a ``tokenizer.json``.

@@ -50,6 +50,16 @@ class ListedTokenizer(Tokenizer):
         ends = self.eod_id is not None or other.eod_id is not None
         return type(self)(list(dict.fromkeys([*self.known, *other.known])), ends)
 
+    def split(self, text: str) -> list[str]:
+        """The symbols of ``text``, known or not, in order."""
+        raise NotImplementedError(f"{type(self).__name__} has no split")
+
+    def lengths_in(self, text: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Tokenizer.lengths_in``."""
+        if (ids != self.unk_id).all():
+            return super().lengths_in(text, ids)
+        return lengths_of(self.split(text))
+
     def symbols(self) -> list[str]:
         """See ``Tokenizer.symbols``."""
         return [*self.known, UNKNOWN] + [END] * (self.eod_id is not None)
@@ -93,6 +103,10 @@ class CharTokenizer(ListedTokenizer):
         if self.eod_id is not None:
             array = array[array != self.eod_id]
         return self._code_of[array].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def split(self, text: str) -> list[str]:
+        """See ``ListedTokenizer.split``."""
+        return list(text)
 
     def first_unknown(self, text: str) -> str | None:
         """See ``Tokenizer.first_unknown``."""
@@ -158,7 +172,7 @@ class WordTokenizer(ListedTokenizer):
     def encode(self, text: str) -> np.ndarray:
         """See ``Tokenizer.encode``."""
         found, unknown = self._id_of.get, self.unk_id
-        words = WORDS.findall(text)
+        words = self.split(text)
         return np.fromiter(
             (found(word, unknown) for word in words), np.int32, len(words)
         )
@@ -167,10 +181,15 @@ class WordTokenizer(ListedTokenizer):
         """See ``Tokenizer.decode``."""
         return "".join([self._text_of[i] for i in self._checked(ids)])
 
+    def split(self, text: str) -> list[str]:
+        """See ``ListedTokenizer.split``."""
+        return WORDS.findall(text)
+
     def first_unknown(self, text: str) -> str | None:
         """See ``Tokenizer.first_unknown``."""
-        words = WORDS.findall(text)
-        return next((word for word in words if word not in self._id_of), None)
+        return next(
+            (word for word in self.split(text) if word not in self._id_of), None
+        )
 
 
 class ByteTokenizer(Tokenizer):

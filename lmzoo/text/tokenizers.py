@@ -63,7 +63,13 @@ def train_tokenizer(
     """
     if kind == "char":
         texts = (piece for piece in pieces if isinstance(piece, str))
-        return CharTokenizer.train(texts, documents)
+        characters = CharTokenizer.train(texts, documents)
+        if not characters.known:
+            raise UsageError(
+                "the training part of the text is empty; give more text, or smaller "
+                "--data.val_fraction and --data.test_fraction"
+            )
+        return characters
     if kind == "byte":
         return ByteTokenizer(documents)
     texts = (piece for piece in whole_words(pieces) if isinstance(piece, str))

@@ -22,6 +22,9 @@ from torch import Tensor
 from lmzoo import __version__, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
+from lmzoo.training.interruption import Interrupted, Interruption
+
+MINIMISED = ("nll", "perplexity", "bits_per_char", "bits_per_byte")
 
 
 class VerifiedCheckpointIO(CheckpointIO):
@@ -62,13 +65,18 @@ class Checkpoints(Checkpoint):
         monitor: the metric whose true minimum is the best.
 
     Raises:
-        ValueError: a negative ``every_n_steps``.
+        ValueError: a negative ``every_n_steps``, or a metric that has no best minimum.
     """
 
     def __init__(self, every_n_steps: int = 0, monitor: str = "val/nll") -> None:
         super().__init__()
         if every_n_steps < 0:
             raise ValueError(f"every_n_steps must be 0 or more, given {every_n_steps}")
+        if monitor.removeprefix("val/") not in MINIMISED:
+            raise ValueError(
+                f"--checkpoints.monitor {monitor}: the best is a minimum; choose "
+                + ", ".join(f"val/{name}" for name in MINIMISED)
+            )
         self.every_n_steps, self.monitor = every_n_steps, monitor
         self.folder: Path | None = None  # the run folder; None keeps nothing
         self.stored: dict[str, Any] = {}  # configuration that travels along
@@ -77,13 +85,14 @@ class Checkpoints(Checkpoint):
         self.history: list[dict[str, Any]] = []  # every validation: step and metrics
         self.seconds = 0.0  # spent training, restarts included
         self._since: float | None = None
-        self._excluded = 0.0
+        self._interruption = Interruption()
 
     # ---- when -------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
         self._fetch_best(trainer)
+        self._interruption.install()
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -94,18 +103,19 @@ class Checkpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Note how far the data was read, and keep a checkpoint of the history."""
+        """Note how far the data was read; keep the history; save if told to stop."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and hasattr(batch, "position"):
             data.position = batch.position + data.batch_size
-        loop = trainer.fit_loop.epoch_loop
-        if (
-            self.every_n_steps
-            and not loop._should_accumulate()
-            and trainer.global_step % self.every_n_steps == 0
-            and not validation_follows(trainer)
-        ):
+        accumulating = trainer.fit_loop.epoch_loop._should_accumulate()
+        if accumulating or validation_follows(trainer):
+            return
+        told = self._interruption.pending(trainer)
+        history = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if history or told:
             self._save(trainer, {})
+        if told:
+            self._interruption.stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -122,11 +132,19 @@ class Checkpoints(Checkpoint):
         }
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
+        if self._interruption.pending(trainer):
+            self._interruption.stop()
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last step is always kept."""
+        """The last step is always measured and kept."""
         self._stop_clock()
+        self._interruption.restore()
+        measured = self.history and self.history[-1]["step"] == trainer.global_step
+        if trainer.enable_validation and trainer.global_step and not measured:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
         if self.last is None or self.last["step"] != trainer.global_step:
             self._save(trainer, {})
 
@@ -135,7 +153,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Stop the clock; what was saved stays as it is."""
         self._stop_clock()
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+        self._interruption.restore()
+        told = isinstance(exception, KeyboardInterrupt | Interrupted)
+        if told and trainer.is_global_zero:
             step = self.last["step"] if self.last else 0
             print(
                 f"interrupted; the same command goes on after step {step:,}",

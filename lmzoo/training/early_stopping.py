@@ -69,6 +69,12 @@ class EarlyStopping(Callback):
             )
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', given {mode!r}")
+        if ("accuracy" in monitor) != (mode == "max") and monitor.startswith("val/"):
+            better = "max" if "accuracy" in monitor else "min"
+            raise ValueError(
+                f"--early_stopping.monitor {monitor} with mode {mode!r} would stop at "
+                f"the wrong end; give mode {better!r}"
+            )
         self.monitor = monitor
         self.patience = patience
         self.min_relative_improvement = min_relative_improvement

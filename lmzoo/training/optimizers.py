@@ -99,7 +99,12 @@ def rehearse(model: LanguageModel) -> None:
     if groups and model.optimizer_factory is not None:
         optimizer = model.optimizer_factory(groups)
         if model.scheduler_factory is not None:
-            model.scheduler_factory(optimizer, 1)
+            scheduler = model.scheduler_factory(optimizer, 1)
+            if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                raise UsageError(
+                    "--lr_scheduler ReduceLROnPlateau: a schedule here is a function "
+                    "of the step alone, so that a run resumes exactly; choose another"
+                )
 
 
 def _scheduler_factory(spec: dict[str, Any]) -> Callable[[Optimizer, int], Any]:

@@ -17,6 +17,23 @@ def refusal(model: nn.Module) -> str | None:
     return str(line) if line else None
 
 
+@torch.no_grad()
+def misshapen(model: LanguageModel) -> str | None:
+    """One line if ``forward`` gives anything but logits (B, T, V) for two tokens."""
+    if model.counting:
+        return None
+    length = min(2, model.context_length)
+    logits = model.forward(torch.zeros(1, length, dtype=torch.long))
+    expected = (1, length, model.vocab_size)
+    given = tuple(getattr(logits, "shape", ())) or type(logits).__name__
+    if given == expected or model.exhibit:
+        return None
+    return (
+        f"{type(model).__name__}.forward gave {given} for tokens {expected[:2]}, "
+        f"expected {expected}; lmzoo check tells what else it breaks"
+    )
+
+
 def is_nll(model: LightningModule) -> TypeGuard[LanguageModel]:
     """Whether the training loss is the mean cross-entropy of the base class."""
     return isinstance(model, LanguageModel) and type(model).loss is LanguageModel.loss

@@ -190,7 +190,7 @@ class Samples(Callback):
         seed: of the private generator.
 
     Raises:
-        ValueError: a negative length.
+        ValueError: a negative length, or sampling options out of their ranges.
     """
 
     def __init__(
@@ -202,7 +202,11 @@ class Samples(Callback):
         seed: int = 42,
     ) -> None:
         if length < 0:
-            raise ValueError(f"length must be 0 (off) or more, given {length}")
+            raise ValueError(f"--samples.length {length}: give 0 (off) or more")
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"--samples.temperature {temperature}: give 0 or more")
+        if top_k < 0:
+            raise ValueError(f"--samples.top_k {top_k}: give 0 (all) or more")
         self.prompt, self.length = prompt, length
         self.temperature, self.top_k, self.seed = temperature, top_k, seed
         self.folder: Path | None = None

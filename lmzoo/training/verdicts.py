@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+FEW_TARGETS = 1000
+UNKNOWN_SHARE = 0.001  # of the validation tokens
 MEMORISED = 0.8  # a training loss below this share of validation is learned by heart
 
 Finding = tuple[str, str, str]  # code, severity, message
@@ -25,6 +27,7 @@ def verdicts(summary: dict[str, Any], train_nll: float | None) -> Iterator[Findi
     low, end = best.get("metrics") or {}, last.get("metrics") or {}
     if low:
         yield from against_chance(low, summary)
+        yield from of_the_yardstick(summary)
         yield from against_counting(low, summary)
     if low and end and best["step"] < last["step"] and low["nll"] < end["nll"]:
         yield (
@@ -52,8 +55,29 @@ def against_chance(
         yield (
             "chance",
             "error",
-            f"the best validation loss, {best['nll']:.3f} nats, is no better than "
+            f"the best validation loss, {best['nll']:.3f} nats, is within 1 % of "
             f"guessing (ln {size} = {math.log(size):.3f}): nothing was learned",
+        )
+
+
+def of_the_yardstick(summary: dict[str, Any]) -> Iterator[Finding]:
+    """Is the validation part long enough, and spelled out by the vocabulary?"""
+    data = summary.get("data") or {}
+    part = (data.get("splits") or {}).get("val") or {}
+    if part.get("tokens", FEW_TARGETS) < FEW_TARGETS:
+        yield (
+            "few-targets",
+            "warning",
+            f"the validation part has {part['tokens']:,} tokens: its figures are "
+            f"mostly chance; give more text or a larger --data.val_fraction",
+        )
+    if part.get("oov_share", 0.0) > UNKNOWN_SHARE:
+        yield (
+            "unknown-symbols",
+            "warning",
+            f"{part['oov_share']:.1%} of the validation tokens are not in the "
+            f"vocabulary and cost no more than one <unk>: bits per character are too "
+            f"low to stand beside a model or a compressor that spells them out",
         )
 
 

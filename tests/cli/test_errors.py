@@ -28,6 +28,10 @@ DATA = [
 VOCABULARY = [
     ("--data.path ok.txt --data.tokenizer wrd", "no such tokenizer"),
     ("--data.path ok.txt --data.tokenizer bpe --data.tokenizer_size 100", "256"),
+    ("--data.path one.txt", "the training part of the text is empty"),
+    ("--data.path ok.txt --data.tokenizer_size 99", "word or bpe"),
+    ("--data.path ok.txt --data.min_frequency 3", "--data.tokenizer word"),
+    ("--data.path ok.txt --data.split_digits true", "--data.tokenizer bpe"),
     ("--data.path new.txt --data.unknown error", "is not in the vocabulary"),
     ("--data.path ok.txt --data.tokenizer word --data.min_frequency 999", "999"),
     ("--data.path ok.txt --model.vocab_size 5", "the tokenizer's"),
@@ -40,7 +44,10 @@ OPTIONS = [
     ("--optimizer.momentun 1", "momentun"),
     ("--lr_scheduler.warmup_steps -1", "warmup_steps"),
     ("--model gtp", "did you mean 'gpt'"),
-    ("--model.foo 1", "'foo'"),
+    ("--model.foo 1", "unknown option --model.foo"),
+    ("--model.n_layers 1", "did you mean --model.num_layers"),
+    ("--data.pth ok.txt", "did you mean --data.path"),
+    ("--data.context_length 9", "--model.context_length"),
     ("--model.d_model x", "--model.d_model: expected int, given x"),
     ("--model.d_model 7", "given 7"),
     ("--model.num_heads 3", "multiple of 3"),
@@ -60,12 +67,27 @@ OPTIONS = [
     ("--trainer.val_check_interval 50", "would never run"),
     ("--trainer.val_check_interval 0.5", "number of optimizer steps"),
     ("--trainer.limit_val_batches 0", "would never run"),
+    ("--trainer.limit_val_batches 1", "of a full pass"),
+    ("--trainer.limit_train_batches 0.5", "of a full pass"),
+    ("--trainer.overfit_batches 2", "of a full pass"),
+    ("--trainer.check_val_every_n_epoch 2", "--trainer.val_check_interval"),
+    ("--trainer.gradient_clip_val -1", "gradient_clip_val -1"),
+    ("--trainer.default_root_dir ok.txt", "ok.txt cannot be made"),
+    ("--trainer.max_steps 5 --budget.seconds 5", "give one"),
+    ("--lr_scheduler.warmup_steps 9", "the run has 2 steps"),
+    ("--lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau", "the step alone"),
+    ("--early_stopping.monitor val/nope", "val/nope"),
+    ("--early_stopping.monitor val/accuracy", "give mode 'max'"),
+    ("--checkpoints.monitor val/accuracy", "choose val/nll"),
+    ("--samples.temperature -1", "--samples.temperature -1"),
+    ("--samples.top_k -1", "--samples.top_k -1"),
+    ("--model heaviside --model.setting zero-one", "zero-one"),
     ("--seed_everything -5", "--seed_everything -5"),
     ("--seed_everything 99999999999", "--seed_everything 99999999999"),
     ("--early_stopping.patience 0", "patience"),
     ("--early_stopping.patiense 3", "did you mean --early_stopping.patience"),
     ("--checkpoints.every_n_steps -1", "given -1"),
-    ("--samples.length -2", "given -2"),
+    ("--samples.length -2", "--samples.length -2"),
     ("--budget.seconds -3", "--budget.seconds -3.0"),
     ("--config nope.yaml", "nope.yaml"),
     ("--config broken.yaml", "is not YAML"),
@@ -84,11 +106,13 @@ PLUGINS = [
     ("--plugin notlm.py", "is not a LanguageModel"),
     ("--plugin badname.py", "is no name for a model"),
     ("--plugin missing.py", "No module named"),
+    ("--plugin narrow.py --model narrow", "Narrow.forward gave (1, 2, 5)"),
 ]
 FILES = {
     "ok.txt": b"the quick brown fox jumps over the lazy dog\n" * 80,
     "new.txt": b"the quick brown fox jumps over a dog\n" * 80 + b"lazy zebra\n" * 9,
     "empty.txt": b"",
+    "one.txt": b"a",
     "short.txt": b"hi",
     "latin.txt": "caf\xe9 au lait ".encode("latin-1") * 99,
     "nul.txt": b"abc\0" * 500,
@@ -101,6 +125,15 @@ FILES = {
     "missing.py": b"import a_package_that_is_not_there\n",
     "clash.py": (
         PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n'
+    ).encode(),
+    "narrow.py": (
+        PLUGIN + "from torch import nn\n\n\n"
+        '@register_model("narrow")\nclass Narrow(LanguageModel):\n'
+        "    def __init__(self, vocab_size: int, context_length: int = 8) -> None:\n"
+        "        super().__init__()\n"
+        "        self.table = nn.Embedding(vocab_size, vocab_size)\n\n"
+        "    def forward(self, tokens):\n"
+        "        return self.table(tokens)[..., :5]\n"
     ).encode(),
     "notlm.py": (PLUGIN + '@register_model("zz")\nclass G: ...\n').encode(),
     "badname.py": (
@@ -122,9 +155,10 @@ def test_mistakes_of_fit(line: str, said: str, tmp_path: Path) -> None:
     data = (
         "" if "--data.path" in line or "--data.corpus" in line else "--data.path ok.txt"
     )
-    steps = "" if "max_steps" in line else "--trainer.max_steps 2"
+    steps = "" if "max_steps" in line or "budget" in line else "--trainer.max_steps 2"
     before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
-    result = lmzoo(f"fit --model gpt {SMALL} {data} {steps} {line}")
+    small = "" if "--model " in line else f"--model gpt {SMALL}"
+    result = lmzoo(f"fit {small} {data} {steps} {line}")
     assert result.code == 2, result.out
     lines = [one for one in result.err.splitlines() if one.startswith("error: ")]
     assert len(lines) == 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from lmzoo import runs
+from lmzoo.registry import models
 from tests.cli.runner import SMALL, fit, lmzoo
 
 
@@ -35,6 +37,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
         "manifest.json",
         "metrics.csv",
         "samples",
+        "spans.bin",
         "summary.json",
         "tokenizer.json",
     } <= names
@@ -45,6 +48,31 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
         file = run / "checkpoints" / name
         if file.exists():
             assert file.read_bytes()[-64:].decode() == record["sha256"]
+
+
+def test_what_is_kept_of_the_text_tells_a_copied_phrase(tmp_path: Path) -> None:
+    lines = [f"line {n} of a plain text that says nothing new\n" for n in range(200)]
+    lines[100] = "here the purple walrus sings at midnight\n"
+    lines[-1] = "only the last part knows of the orange heron\n"
+    (tmp_path / "t.txt").write_text("".join(lines))
+    line = f"--data.path {tmp_path / 't.txt'} --trainer.default_root_dir {tmp_path}/a"
+    fit(f"{line} --trainer.max_steps 2")
+
+    spans = runs.read_spans(tmp_path / "a")
+    assert spans is not None
+    assert spans.occurs("the purple walrus sings") is True
+    assert spans.occurs("the purple penguin sings") is False
+    assert spans.occurs("the orange heron") is False  # of the test part
+    assert spans.longest("He says: the purple walrus sings.") == (8, 24)
+
+    before = (tmp_path / "a" / runs.SPANS).stat()
+    fit(f"{line} --trainer.max_steps 4")
+    after = (tmp_path / "a" / runs.SPANS).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    (tmp_path / "a" / runs.SPANS).unlink()
+    fit(f"{line} --trainer.max_steps 6")
+    assert runs.read_spans(runs.newest_first(tmp_path / "a")[0]) is not None
 
 
 def test_the_best_is_the_true_minimum_of_the_curve(run: Path) -> None:
@@ -363,3 +391,99 @@ def test_a_checkpoint_cannot_reach_out_of_its_folder(
     assert result.code == 2
     assert "precious.txt" in result.err
     assert precious.read_text() == "keep me"
+
+
+def test_compiling_changes_neither_names_nor_numbers(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def in_python(module: nn.Module) -> None:  # the graph is captured; no C++ compiler
+        calls.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", in_python)
+    weights = []
+    for value in ("false", "true"):
+        folder = tmp_path / value
+        fit(
+            f"--data.path {story} --trainer.max_steps 3 --compile {value} "
+            f"--trainer.default_root_dir {folder}"
+        )
+        weights.append(runs.load(folder, "last").model.state_dict())
+    assert len(calls) == 1
+    plain, compiled = weights
+    assert list(plain) == list(compiled)
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, atol=1e-6, rtol=0)
+
+
+def test_a_run_is_measured_from_another_folder(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(story.parent)
+    fit(f"--data.path {story.name} --trainer.max_steps 2 --trainer.default_root_dir r")
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    result = lmzoo(f"validate --ckpt_path {story.parent / 'r'}")
+    assert result.code == 0, result.err
+    assert "not the text" not in result.out
+    story.write_text("another story altogether, under the same name\n" * 200)
+    result = lmzoo(f"validate --ckpt_path {story.parent / 'r'}")
+    assert "not the text that the run was trained on" in result.out
+
+
+def test_what_init_from_refuses(story: Path, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    fit(f"--data.path {story} --trainer.max_steps 2 --trainer.default_root_dir {run}")
+    for option, said in (
+        ("--model.tie_embeddings true", "are one matrix here"),
+        ("--data.tokenizer word", "brings its own tokenizer"),
+    ):
+        result = lmzoo(f"fit --init_from {run} --data.path {story} {option}")
+        assert result.code == 2
+        assert said in result.err
+    untied = lmzoo(
+        f"fit --init_from {run} --data.path {story} --data.tokenizer char "
+        f"--trainer.max_steps 2 --trainer.default_root_dir {tmp_path / 'again'}"
+    )
+    assert untied.code == 0, untied.err  # the control: what is the same may be said
+    card = (tmp_path / "again" / "MODEL_CARD.md").read_text()
+    assert f"starting from the weights of {run}" in card
+
+
+def test_unknown_words_and_few_targets_are_said(story: Path, tmp_path: Path) -> None:
+    words = " ".join(f"word{n}" for n in range(3000))
+    (tmp_path / "rare.txt").write_text(words)
+    result = fit(
+        f"--data.path {tmp_path / 'rare.txt'} --data.tokenizer word "
+        f"--trainer.max_steps 2 --trainer.default_root_dir {tmp_path / 'rare'}"
+    )
+    said = " ".join(result.out.split())
+    assert "cost no more than one <unk>" in said
+    assert "its figures are mostly chance" in said
+
+
+def test_plugin_files_stand_in_the_next_commands(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_files", {})
+    plugin = tmp_path / "tiny.py"
+    plugin.write_text(
+        "from torch import Tensor, nn\n"
+        "from lmzoo import LanguageModel, register_model\n\n\n"
+        '@register_model("tiny-next")\n'
+        "class Tiny(LanguageModel):\n"
+        "    def __init__(self, vocab_size: int, context_length: int = 8) -> None:\n"
+        "        super().__init__()\n"
+        "        self.table = nn.Embedding(vocab_size, vocab_size)\n\n"
+        "    def forward(self, tokens: Tensor) -> Tensor:\n"
+        "        return self.table(tokens)\n"
+    )
+    result = lmzoo(
+        f"fit --model tiny-next --plugin {plugin} --data.path {story} "
+        f"--trainer.max_steps 2 --trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    assert result.code == 0, result.err
+    assert f"lmzoo test --ckpt_path {tmp_path / 'r'} --plugin {plugin}" in result.out

@@ -268,3 +268,13 @@ def test_one_step_counts_the_training_text(tmp_path: Path, story: Path) -> None:
     again = lmzoo(f"validate --ckpt_path {folder}")  # the tables are in the checkpoint
     assert again.code == 0, again.err
     assert f"{best['bits_per_char']:.3f}" in again.out
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_text_shorter_than_the_order_is_read_too(order: int) -> None:
+    model = NGram(5, order=order)
+    model.count(np.array([0, 1, 2, 3, 4, 0, 1, 2, 4, 4, 3] * 3))
+    tokens = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]])
+    whole = model(tokens)
+    for length in range(1, tokens.shape[1]):
+        assert torch.allclose(model(tokens[:, :length]), whole[:, :length])

@@ -173,3 +173,18 @@ def test_splits_lose_nothing(pieces, val, test):
 def test_a_longer_text_than_counted_is_noticed():
     with pytest.raises(ValueError, match="longer"):
         list(split_pieces(["abc"], [("train", 2)]))
+
+
+def test_a_folder_says_which_files_it_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    assert not notes_of(tmp_path)  # the control
+    (tmp_path / "b.rst").write_text("other")
+    (line,) = notes_of(tmp_path)
+    assert "left out" in line
+    assert "b.rst" in line
+
+
+def notes_of(path):
+    corpus = resolve_corpus(path=str(path))
+    text_of(corpus)
+    return list(corpus.notes)

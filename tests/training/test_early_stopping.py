@@ -65,7 +65,11 @@ def run(callback: EarlyStopping, values: list[float], first: int = 1) -> int | N
         ({"patience": 9}, [math.inf], 1),
         ({"patience": 9}, [4.0, -math.inf], 2),
         # accuracies grow
-        ({"patience": 2, "mode": "max"}, [0.1, 0.2, 0.2, 0.15], 4),
+        (
+            {"patience": 2, "mode": "max", "monitor": "val/accuracy"},
+            [0.1, 0.2, 0.2, 0.15],
+            4,
+        ),
     ],
 )
 def test_sequences(settings: dict, values: list[float], stops: int | None) -> None:

@@ -345,7 +345,7 @@ def test_guessing_does_as_well() -> None:
     ((code, severity, line),) = verdicts(summary, None)
 
     assert (code, severity) == ("chance", "error")
-    assert "no better than guessing (ln 65 = 4.174): nothing was learned" in line
+    assert "within 1 % of guessing (ln 65 = 4.174): nothing was learned" in line
 
 
 def test_training_far_below_validation() -> None:

@@ -1,0 +1,1 @@
+"""Looking inside models, corpora and runs: what was learned, and how."""
