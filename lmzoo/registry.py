@@ -224,6 +224,10 @@ models = Registry(
             "lmzoo.models.gpt:GPT",
             "decoder-only Transformer (Radford et al. 2019)",
         ),
+        "pretrained": (
+            "lmzoo.models.pretrained:Pretrained",
+            "a causal model of a transformers folder (extra hf)",
+        ),
         "transformer-unmasked": (
             "lmzoo.models.gpt:TransformerUnmasked",
             "attention without a mask, an exhibit that check rejects",

@@ -8,7 +8,6 @@ it is read with ``weights_only=True`` and rebuilt through lmzoo's own registry.
 
 import contextlib
 import hashlib
-import inspect
 import io
 import json
 import os
@@ -21,10 +20,10 @@ from typing import Any
 
 import torch
 
-from lmzoo import __version__
+from lmzoo import __version__, portable
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
-from lmzoo.registry import models
+from lmzoo.rebuild import rebuild
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer, from_state
 
@@ -35,15 +34,18 @@ TRAILER = len(MARK) + 64
 
 
 def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
-    """Open a run folder or a checkpoint file; the corpus is not needed.
+    """Open what was trained; the corpus is not needed.
 
     Args:
-        path: a run folder, or one ``.ckpt`` file.
+        path: a run folder, one ``.ckpt`` file, a folder that ``lmzoo export`` wrote, or
+            one of a causal language model of the transformers library.
         which: of a folder, the ``"best"`` or the ``"last"`` checkpoint.
 
     Raises:
         UsageError: nothing there, not a checkpoint, damaged, or from an unknown model.
     """
+    if portable.is_folder(Path(path)):
+        return Run(Path(path), portable.read(Path(path)))
     file = find_checkpoint(path, which)
     return Run(file, read_checkpoint(file))
 
@@ -73,59 +75,12 @@ class Run:
     @cached_property
     def model(self) -> LanguageModel:
         """The model with its weights, in evaluation mode, on the CPU."""
-        model = build_model(self.stored["model"], self.stored["arguments"], self.path)
-        try:
-            model.load_state_dict(self.checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise UsageError(
-                f"{self.path}: its weights do not fit its own description of a "
-                f"{self.stored['model']!r} ({first_line(error)}); the file is damaged"
-            ) from error
-        return model.eval()
-
-
-def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageModel:
-    """The model called ``name``, after its stored arguments have been checked.
-
-    Raises:
-        UsageError: unknown name, or arguments that its constructor does not declare or
-            that are more than JSON scalars, lists and dictionaries of them.
-    """
-    try:
-        cls = models.load(name)
-    except UsageError as error:
-        raise UsageError(
-            f"{path} holds a {name!r} model: {error}; if it came from a plugin file, "
-            f"give that file again with --plugin"
-        ) from error
-    check_plain(arguments, f"{path}: model arguments")
-    declared = set(inspect.signature(cls).parameters)
-    if unknown := sorted(set(arguments) - declared):
-        raise UsageError(f"{path}: {name} has no argument {unknown[0]!r}")
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path}: {name} refuses its arguments: {error}") from error
-
-
-def check_plain(value: Any, where: str) -> None:
-    """Refuse anything but JSON values, and keys that could name code.
-
-    Raises:
-        UsageError: naming ``where`` and the offending key or type.
-    """
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str) or key.startswith("_"):
-                raise UsageError(f"{where}: the key {key!r} is not allowed")
-            if key in ("class_path", "init_args", "dict_kwargs"):
-                raise UsageError(f"{where}: the key {key!r} could name code; refused")
-            check_plain(item, where)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_plain(item, where)
-    elif not (value is None or isinstance(value, str | int | float | bool)):
-        raise UsageError(f"{where}: {type(value).__name__} is not a plain value")
+        return rebuild(
+            self.stored["model"],
+            self.stored["arguments"],
+            self.checkpoint["state_dict"],
+            self.path,
+        )
 
 
 # ---- checkpoint files ----------------------------------------------------------------

@@ -8,6 +8,7 @@ apply (a counting model has no gradients) is listed as not applying, never skipp
 silence; an exhibit must break exactly the law that it names.
 """
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ __all__ = ["LAWS", "Report", "Row", "check_model"]
 
 @dataclass
 class Row:
-    """One law and how it went: "holds", "broken" or "does not apply"."""
+    """One law: "holds", "broken", "does not apply" or "not proved"."""
 
     law: str
     verdict: str
@@ -61,7 +62,9 @@ class Report:
             f"  {row.law:<14} {row.verdict:<15} {row.detail}".rstrip()
             for row in self.rows
         ]
-        if self.exhibit:
+        if [row.verdict for row in self.rows] == ["not proved"]:
+            lines.append("  not proved here, neither kept nor broken")
+        elif self.exhibit:
             said = "as an exhibit should" if self.ok else "but should break that alone"
             broken = ", ".join(self.broken) or "nothing"
             lines.append(f"  exhibit of {self.exhibit!r}: breaks {broken}, {said}")
@@ -91,6 +94,9 @@ def check_model(model: str | type[LanguageModel], **arguments: Any) -> Report:
         said = "derive it from lmzoo.LanguageModel"
         report.rows.append(Row("constructor", "broken", said))
         return report
+    if missing := _missing(cls):
+        report.rows.append(Row("all", "not proved", missing))
+        return report
     sizes = {"vocab_size": VOCABULARY, "context_length": CONTEXT}
     subject = Subject(cls, {**sizes, **arguments})
     with torch.random.fork_rng():
@@ -101,9 +107,19 @@ def check_model(model: str | type[LanguageModel], **arguments: Any) -> Report:
     return report
 
 
+def _missing(cls: type[LanguageModel]) -> str | None:
+    """One line where a package that the model requires is not installed."""
+    for package, extra in cls.requires.items():
+        if importlib.util.find_spec(package) is None:
+            return f"it needs {package}, not installed: pip install 'lmzoo[{extra}]'"
+    return None
+
+
 def _judge(law: str, prove: Callable[[Subject], str | None], subject: Subject) -> Row:
     if subject.cls.counting and law in GRADIENT_LAWS:
         return Row(law, "does not apply", "it counts: no gradients, no training start")
+    if subject.cls.pretrained and law == "initial_loss":
+        return Row(law, "does not apply", "its weights come from a source")
     if not subject.cls.counting and law == "counts":
         return Row(law, "does not apply", "it does not count")
     try:

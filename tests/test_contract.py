@@ -10,9 +10,13 @@ from lmzoo.testing import LAWS, check_model
 def test_the_whole_zoo_keeps_the_contract(name: str) -> None:
     report = check_model(name)
     assert report.ok, str(report)
+    if report.rows[0].verdict == "not proved":
+        pytest.skip(f"{name}: {report.rows[0].detail}")
     assert [row.law for row in report.rows] == list(LAWS)
     unproved = [row.law for row in report.rows if row.verdict == "does not apply"]
-    if models.load(name).counting:
+    if models.load(name).pretrained:
+        assert unproved == ["initial_loss", "counts"]
+    elif models.load(name).counting:
         assert unproved == ["initial_loss", "gradient", "overfit"]
     else:
         assert unproved == ["counts"]

@@ -18,6 +18,7 @@ COMMANDS = {
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
     "models": ("lmzoo.cli.models", "list the zoo"),
+    "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
 }

@@ -19,6 +19,7 @@ from torch import Tensor
 from lmzoo import runs
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.errors import UsageError
+from lmzoo.rebuild import check_plain
 from lmzoo.registry import data_modules, models
 
 DEFAULT_MODEL = "ff"
@@ -81,6 +82,8 @@ def plan(request: Request) -> Plan:
         )
     _require_tokenizer(request, run)
     made = Plan(request, _model_name(request, run))
+    if run is None and request.command == "fit":
+        _require_source(made.model, request)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
     _require_known(request, "model", model_class(made.model))
@@ -145,7 +148,23 @@ def _run(request: Request) -> runs.Run | None:
             raise UsageError(f"lmzoo {request.command} needs --ckpt_path RUN")
         return None
     resuming = request.command == "fit" and request.ckpt_path
-    return runs.load(path, which="last" if resuming else "best")
+    run = runs.load(path, which="last" if resuming else "best")
+    if resuming and run.path.is_dir():
+        raise UsageError(
+            f"--ckpt_path {path}: a model folder holds no state of an optimizer to go "
+            f"on from; --init_from starts a new run from its weights"
+        )
+    return run
+
+
+def _require_source(name: str, request: Request) -> None:
+    """A pretrained model is made from a folder, not from a name alone."""
+    asked = {"--help", "--print_config"} & set(request.options)
+    if not asked and getattr(model_class(name), "pretrained", False):
+        raise UsageError(
+            f"--model {models.name_of_path(name)} has no weights of its own: give "
+            f"--init_from FOLDER, a causal language model that transformers saved"
+        )
 
 
 def _model_name(request: Request, run: runs.Run | None) -> str:
@@ -210,7 +229,7 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     """What a checkpoint says of its model, its text and, to resume, its training."""
     stored = run.stored
     for key in ("arguments", "data", "training"):
-        runs.check_plain(stored.get(key) or {}, f"{run.path}: {key}")
+        check_plain(stored.get(key) or {}, f"{run.path}: {key}")
     arguments = {k: v for k, v in stored["arguments"].items() if k != "vocab_size"}
     data = dict((stored.get("data") or {}).get("arguments") or {})
     if request.init_from or any(_typed_source(request, key) for key in SOURCES):
@@ -292,7 +311,7 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
     new_symbols = data.tokenizer.symbols()
     shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
     target = model.state_dict()
-    source = run.checkpoint["state_dict"]
+    source = run.model.state_dict()
     for name, tensor in target.items():
         if name not in source:
             raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")

@@ -42,6 +42,7 @@ class LanguageModel(TrainingSteps):
         unbounded: memory is not limited to ``context_length`` (recurrent models).
         counting: sizes come from counting data, there are no gradients.
         pretrained: the tokenizer comes from the source of the weights.
+        requires: packages that it needs beyond the core -> the extra that brings them.
         exhibit: the law that this model breaks on purpose, if it is an exhibit.
         recipe: tuned defaults as dotted command-line keys ("optimizer.lr"); they rank
             below anything that is typed or stands in a configuration file.
@@ -51,6 +52,7 @@ class LanguageModel(TrainingSteps):
     unbounded: ClassVar[bool] = False
     counting: ClassVar[bool] = False
     pretrained: ClassVar[bool] = False
+    requires: ClassVar[dict[str, str]] = {}
     exhibit: ClassVar[str | None] = None
     recipe: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -197,10 +197,11 @@ class NGram(LanguageModel):
         )
         return keys, entries, counts, totals
 
-    def _store(self, level: int, *tables: np.ndarray) -> None:
+    def _store(self, level: int, *tables: np.ndarray | Tensor) -> None:
         for name, table in zip(TABLES, tables, strict=True):
-            values = torch.from_numpy(np.ascontiguousarray(table).astype(np.int64))
-            self.register_buffer(f"{name}_{level}", values)
+            if not isinstance(table, Tensor):
+                table = torch.from_numpy(np.ascontiguousarray(table).astype(np.int64))
+            self.register_buffer(f"{name}_{level}", table)
 
 
 DIRECT = 1 << 26  # addresses: half a gigabyte of counters at most
@@ -226,7 +227,7 @@ def _distinct(
     return found, counts[found], rank_of[values]
 
 
-def _empty(contexts: int, entries: int) -> tuple[np.ndarray, ...]:
+def _empty(contexts: int, entries: int) -> tuple[Tensor, ...]:
     """Tables of the right sizes, to be filled from a checkpoint."""
     sizes = (contexts, entries, entries, contexts)
-    return tuple(np.zeros(size, np.int64) for size in sizes)
+    return tuple(torch.zeros(size, dtype=torch.long) for size in sizes)

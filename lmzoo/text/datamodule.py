@@ -83,7 +83,7 @@ class TextDataModule(LightningDataModule):
         max_val_tokens: int | None = None,
         seed: int = 1337,
         streams: int = 16,
-        tokenizer_state: dict[str, Any] | None = None,
+        tokenizer_state: dict[str, str | int | bool | list[str]] | None = None,
         extend_tokenizer: bool = False,
     ) -> None:
         super().__init__()

@@ -293,10 +293,10 @@ def _byte_alphabet() -> dict[str, int]:
     return table | {chr(256 + i): byte for i, byte in enumerate(hidden)}
 
 
-_BYTE_OF = _byte_alphabet()
+BYTE_OF = _byte_alphabet()
 
 
 def _to_bytes(token: str) -> bytes:
-    if all(character in _BYTE_OF for character in token):
-        return bytes(_BYTE_OF[character] for character in token)
+    if all(character in BYTE_OF for character in token):
+        return bytes(BYTE_OF[character] for character in token)
     return utf8(token)  # an added token, written as plain text

@@ -42,7 +42,14 @@ class VerifiedCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read and verify; always with ``weights_only=True``."""
         del map_location, weights_only
-        return runs.read_checkpoint(path)
+        if not Path(path).is_dir():
+            return runs.read_checkpoint(path)
+        run = runs.load(path)  # a model folder: weights, and no state of a training
+        return {
+            **run.checkpoint,
+            "state_dict": run.model.state_dict(),
+            "pytorch-lightning_version": lightning.__version__,
+        }
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete one checkpoint file."""

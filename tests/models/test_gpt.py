@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from lmzoo.models import gpt2
 from lmzoo.models.base import LanguageModel
 from lmzoo.models.gpt import GPT, TransformerUnmasked
 
@@ -69,35 +69,11 @@ def test_logits_are_those_of_gpt2(dtype: torch.dtype) -> None:
     ours = GPT(31, 20, d_model=24, num_layers=3, num_heads=4, tie_embeddings=True)
     for parameter in theirs.parameters():  # biases and norms start at 0 and 1
         parameter.data.normal_(std=0.2)
-    ours.to(dtype).eval().load_state_dict(from_gpt2(theirs.state_dict()))
+    ours.to(dtype).eval().load_state_dict(gpt2.from_tensors(theirs.state_dict()))
     tokens = torch.randint(31, (2, 20))
     with torch.no_grad():
         difference = ours(tokens) - theirs(tokens).logits
     assert difference.abs().max() < TOLERANCE[dtype]
-
-
-def from_gpt2(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    names = {
-        "transformer.": "",
-        "wte": "token_embedding",
-        "wpe": "position_embedding",
-        "ln_f": "norm",
-        "lm_head": "head",
-        "h.": "layers.",
-        "ln_1": "attention_norm",
-        "ln_2": "mlp_norm",
-        "attn.c_attn": "attention.qkv",
-        "attn.c_proj": "attention.project",
-        "mlp.c_fc": "mlp.expand",
-        "mlp.c_proj": "mlp.project",
-    }
-    renamed = {}
-    for name, tensor in state.items():
-        transposed = ".c_" in name and name.endswith("weight")  # kept as (in, out)
-        for old, new in names.items():
-            name = name.replace(old, new)
-        renamed[name] = tensor.T if transposed else tensor
-    return renamed
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -1,0 +1,184 @@
+"""A run in a form for others: safetensors, a transformers folder, ONNX.
+
+    safetensors  any model: its own description and tensors, for ``lmzoo.load``
+    hf           gpt as a GPT-2, pretrained as what it was: for plain transformers
+    onnx         any model's forward, as far as ONNX has its operations
+
+What is written appears whole under its name or not at all.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lmzoo import onnx, portable
+from lmzoo.errors import UsageError
+from lmzoo.models import gpt2
+from lmzoo.runs import Run, write_json
+from lmzoo.text.exchange import library_tokenizer
+
+Format = Literal["safetensors", "hf", "onnx"]
+PLACES = ("path", "val_path", "test_path")  # of files, which are nobody else's business
+
+
+def export(run: Run, to: Format, out: str | os.PathLike[str]) -> list[str]:
+    """Write ``run`` in another form.
+
+    Args:
+        run: what ``lmzoo.load`` gives.
+        to: ``safetensors``, ``hf`` or ``onnx``.
+        out: the folder, or for onnx the file, to be made; an empty folder is filled.
+
+    Returns:
+        Lines worth saying about what was written.
+
+    Raises:
+        UsageError: an unknown format, a model that has no such form (and why), or a
+            target that is there already.
+    """
+    if to not in WRITERS:
+        raise UsageError(f"--to {to}: choose {', '.join(get_args(Format))}")
+    target = Path(out)
+    if target.is_file() or (
+        target.is_dir() and (to == "onnx" or any(target.iterdir()))
+    ):
+        raise UsageError(f"--out {target} is there already; choose another name")
+    with _whole(target, single="model.onnx" if to == "onnx" else None) as folder:
+        return WRITERS[to](run, folder)
+
+
+def write_safetensors(run: Run, folder: Path) -> list[str]:
+    """Weights, description and tokenizer, in three files for ``lmzoo.load``.
+
+    A tensor that is shared (a tied head) is stored once; the model that is built from
+    the description ties it again.
+    """
+    file = folder / portable.WEIGHTS
+    save_file(_distinct(run.model), file, metadata={"format": "pt"})
+    data = dict(run.stored.get("data") or {})
+    arguments = data.get("arguments") or {}
+    data["arguments"] = {k: v for k, v in arguments.items() if k not in PLACES}
+    write_json(
+        folder / portable.CONFIG,
+        {
+            "format": "lmzoo",
+            "format_version": portable.FORMAT,
+            "model": run.stored["model"],
+            "arguments": run.stored["arguments"],
+            "step": run.step,
+            "sha256": portable.digest(file),
+            "data": data,
+            "training": run.stored.get("training") or {},
+            "versions": run.stored.get("versions") or {},
+        },
+    )
+    _write_plain(folder / portable.TOKENIZER, run.stored["tokenizer"])
+    if run.model.counting:
+        return ["its tables hold stretches of the training text: share it as that text"]
+    return []
+
+
+def write_hf(run: Run, folder: Path) -> list[str]:
+    """A folder for AutoModelForCausalLM and AutoTokenizer.
+
+    Raises:
+        UsageError: a model that transformers has no counterpart of.
+    """
+    name, model = run.stored["model"], run.model
+    state = _distinct(model)
+    if name == "gpt":
+        try:
+            config = gpt2.to_config(model.arguments)
+        except UsageError as error:
+            raise UsageError(f"--to hf: this gpt is no GPT-2: {error}") from error
+        tensors = gpt2.to_tensors(state)
+    elif name == "pretrained":
+        config = dict(model.arguments["source"] or {})
+        tensors = {k.removeprefix("network."): v for k, v in state.items()}
+    else:
+        raise UsageError(
+            f"--to hf: transformers has no counterpart of a {name!r}; hf takes gpt and "
+            f"pretrained, safetensors and onnx take every model"
+        )
+    tokenizer = run.tokenizer
+    library = library_tokenizer(tokenizer)
+    ends = {"bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.eod_id}
+    tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    save_file(tensors, folder / portable.WEIGHTS, metadata={"format": "pt"})
+    _write_plain(folder / portable.CONFIG, {**config, **ends})
+    _write_plain(folder / "generation_config.json", {**ends, "pad_token_id": None})
+    _write_plain(folder / portable.TOKENIZER, json.loads(library.to_str()))
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    special = library.get_added_tokens_decoder()
+    if tokenizer.eod_id in special:
+        settings["eos_token"] = special[tokenizer.eod_id].content
+    _write_plain(folder / "tokenizer_config.json", settings)
+    return [
+        f"transformers computes at most {model.context_length} tokens at a time; lmzoo "
+        f"goes on past them with a moving window"
+    ]
+
+
+def write_onnx(run: Run, folder: Path) -> list[str]:
+    """``forward`` as one ONNX file, proved equal; see ``lmzoo.onnx``."""
+    return [onnx.write(run.model, folder / "model.onnx")]
+
+
+WRITERS: dict[str, Callable[[Run, Path], list[str]]] = {
+    "safetensors": write_safetensors,
+    "hf": write_hf,
+    "onnx": write_onnx,
+}
+
+
+def _distinct(model: Any) -> dict[str, Tensor]:
+    """The model's tensors, each once, under its first name."""
+    seen: set[int] = set()
+    kept: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            kept[name] = tensor.detach().cpu().contiguous()
+    return kept
+
+
+def _write_plain(file: Path, value: Any) -> None:
+    """JSON in which no character is changed on its way."""
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _whole(target: Path, single: str | None) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that takes its name once it is complete.
+
+    With ``single``, only the file of that name in it does.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"--out {target}: {error.strerror or error}") from error
+    try:
+        yield made
+        for file in made.iterdir():
+            file.chmod(0o644)  # safetensors and mkdtemp write for the owner alone
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        made.chmod(0o755)
+        (made / single if single else made).replace(target)
+    except OSError as error:
+        raise UsageError(f"--out {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""Any causal language model of the transformers library, with its own tokenizer.
+
+    logits = AutoModelForCausalLM(tokens)
+
+The constructor keeps the source's configuration (its ``config.json``) and rebuilds the
+network from it, so that a checkpoint needs the library (extra ``hf``) but neither the
+network nor the source's folder. Code that comes with a model is never run.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lmzoo.errors import UsageError
+from lmzoo.models.base import LanguageModel, Window
+
+UNNAMED: dict[str, Any] = {  # what stands in where no source is given
+    "model_type": "gpt2",
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 2,
+    "resid_pdrop": 0.0,
+    "embd_pdrop": 0.0,
+    "attn_pdrop": 0.0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+
+
+class Cache(NamedTuple):
+    """Decoding state: the window's tokens, and each layer's keys and values of them."""
+
+    tokens: Tensor  # (B, n)
+    keys: tuple[Tensor, ...]  # L of (B, H, n, Dh)
+    values: tuple[Tensor, ...]  # L of (B, H, n, Dh)
+    seen: int  # tokens since the start
+
+
+class Pretrained(LanguageModel):
+    """A causal language model of the transformers library.
+
+    Maps tokens (B, T) to logits (B, T, V). V is the tokenizer's size; where the source
+    has more rows than the tokenizer has ids, the logits of the rest are left out.
+
+    Args:
+        vocab_size: number of distinct tokens V.
+        context_length: most tokens that one prediction sees.
+        source: the source's ``config.json``; None builds a very small GPT-2 with random
+            weights, on which the laws can be checked.
+
+    Raises:
+        UsageError: transformers is not installed.
+        ValueError: a configuration that it does not know, or sizes that contradict it.
+    """
+
+    pretrained: ClassVar[bool] = True
+    requires: ClassVar[dict[str, str]] = {"transformers": "hf"}
+    recipe: ClassVar[dict[str, Any]] = {
+        "optimizer.lr": 1e-4,
+        "lr_scheduler.warmup_steps": 20,
+        "trainer.max_steps": 500,
+    }
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 512,
+        *,
+        source: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if source is None:
+            rows, positions = vocab_size, context_length
+            source = {**UNNAMED, "vocab_size": rows, "n_positions": positions}
+        self.network = _build(source)
+        config = self.network.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None)
+        if config.vocab_size < vocab_size:
+            raise ValueError(
+                f"vocab_size must be at most the source's {config.vocab_size}, given "
+                f"{vocab_size}"
+            )
+        if isinstance(limit, int) and limit < context_length:
+            raise ValueError(
+                f"context_length must be at most the source's {limit}, given "
+                f"{context_length}"
+            )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the token after each position; (B, T) -> (B, T, V)."""
+        logits = self.network(input_ids=tokens, use_cache=False).logits
+        return logits[..., : self.vocab_size]
+
+    def advance(
+        self, tokens: Tensor, state: Cache | Window | None = None
+    ) -> tuple[Tensor, Any]:
+        """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
+
+        Each token is computed once, but for the window's re-anchoring (see the base).
+        An architecture that keeps anything but keys and values of the whole window
+        (sliding windows, state spaces) is computed from the tokens every time.
+        """
+        if not self._plain_cache():
+            return super().advance(tokens, state)
+        cache = state if isinstance(state, Cache) else Cache(tokens[:, :0], (), (), 0)
+        history = torch.cat([cache.tokens, tokens], dim=1)
+        seen, end = cache.seen, cache.seen + tokens.shape[1]
+        origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
+        past, pieces = list(zip(cache.keys, cache.values, strict=True)), []
+        filled = seen - origin  # positions whose keys and values are known
+        while seen < end:
+            start = self.window_start(seen + 1)
+            if start != anchor:
+                anchor, filled, past = start, 0, []
+            until = seen + 1
+            while until < end and self.window_start(until + 1) == start:
+                until += 1
+            chunk = history[:, start + filled - origin : until - origin]
+            logits, past = self._continue(chunk, past)
+            pieces.append(logits[:, seen - until :])  # only the new positions
+            seen, filled = until, until - start
+        keys, values = zip(*past, strict=True)
+        window = history[:, anchor - origin :]
+        return torch.cat(pieces, dim=1), Cache(window, keys, values, end)
+
+    def _continue(
+        self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Logits of ``tokens``, which stand after ``past``, and the longer past."""
+        from transformers import DynamicCache  # optional: the hf extra
+
+        cache: Any = DynamicCache(past or None)
+        output = self.network(input_ids=tokens, past_key_values=cache, use_cache=True)
+        grown = [(layer.keys, layer.values) for layer in cache.layers]
+        return output.logits[..., : self.vocab_size], grown
+
+    def _plain_cache(self) -> bool:
+        """Whether all that the network remembers are keys and values of all tokens."""
+        # optional: the hf extra
+        from transformers.cache_utils import DynamicCache, DynamicLayer
+
+        config = self.network.config.get_text_config()
+        stateful = getattr(self.network, "_is_stateful", False)
+        layers = DynamicCache(config=config).layers
+        return not stateful and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _build(source: dict[str, Any]) -> Any:
+    """The network of a configuration, with random weights in float32."""
+    try:
+        # optional: the hf extra
+        from transformers import AutoConfig, AutoModelForCausalLM
+    except ImportError as error:
+        raise UsageError(
+            "this model needs the transformers library: pip install 'lmzoo[hf]'"
+        ) from error
+    described = dict(source)
+    kind = described.pop("model_type", None)
+    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
+        described.pop(key, None)
+    try:
+        config = AutoConfig.for_model(kind, **described)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    except Exception as error:  # a configuration can break the library in any way
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"source: transformers cannot build a causal language model of type "
+            f"{kind!r} ({said[:160]})"
+        ) from error

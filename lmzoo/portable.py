@@ -1,0 +1,201 @@
+"""Folders of ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
+
+Two kinds: what ``lmzoo export --to safetensors`` writes, and what the transformers
+library writes. Both are read as data, into the same form as a checkpoint; a GPT-2
+becomes the zoo's ``gpt``, any other causal language model a ``pretrained``.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lmzoo.errors import UsageError
+from lmzoo.models import gpt2
+from lmzoo.text.tokenizers import read_tokenizer_file
+
+FORMAT = 1
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
+INDEX = "model.safetensors.index.json"
+LARGEST = 64 << 20  # bytes of a JSON file
+CONTEXT = 1024  # of a model that sets no limit
+LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
+OWN_CODE = ("auto_map", "custom_pipelines")
+RECOMPUTED = ("rotary_emb.inv_freq",)  # buffers that old files hold as well
+
+
+def is_folder(path: Path) -> bool:
+    """Whether ``path`` looks like such a folder, sound or not."""
+    marks = (CONFIG, WEIGHTS, INDEX, *PICKLES)
+    return path.is_dir() and any((path / mark).is_file() for mark in marks)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The folder's content as a checkpoint holds it.
+
+    Raises:
+        UsageError: a file is missing, damaged, or would have to run code.
+    """
+    config = read_json(folder / CONFIG)
+    if config.get("format") == "lmzoo":
+        return _own(folder, config)
+    if isinstance(config.get("model_type"), str):
+        return _foreign(folder, config)
+    raise UsageError(
+        f"{folder / CONFIG} is neither lmzoo's nor that of a transformers model, for "
+        f"it has no model_type"
+    )
+
+
+def _own(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    if config.get("format_version") != FORMAT:
+        raise UsageError(
+            f"{folder / CONFIG} has format {config.get('format_version')!r}, this "
+            f"lmzoo reads {FORMAT}; upgrade lmzoo"
+        )
+    for key, kind in (("model", str), ("arguments", dict), ("sha256", str)):
+        if not isinstance(config.get(key), kind):
+            raise UsageError(f"{folder / CONFIG}: {key!r} is missing; it is damaged")
+    tensors = read_tensors(folder)
+    if digest(folder / WEIGHTS) != config["sha256"]:
+        raise UsageError(
+            f"{folder / WEIGHTS} is damaged: its SHA-256 differs from the one in "
+            f"{CONFIG}; export the run again"
+        )
+    step = config.get("step")
+    return {
+        "global_step": step if isinstance(step, int) else 0,
+        "state_dict": tensors,
+        "lmzoo": {
+            "model": config["model"],
+            "arguments": config["arguments"],
+            "tokenizer": read_json(folder / TOKENIZER),
+            "data": config.get("data") or {},
+            "training": config.get("training") or {},
+            "versions": config.get("versions") or {},
+        },
+    }
+
+
+def _foreign(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    for key in OWN_CODE:
+        if config.get(key):
+            raise UsageError(
+                f"{folder / CONFIG}: {key!r} asks for code of the model's own; only "
+                f"models that the transformers library itself knows are loaded"
+            )
+    if not (folder / TOKENIZER).is_file():
+        raise UsageError(
+            f"{folder} has no {TOKENIZER}: ids without their text are of no use; save "
+            f"the tokenizer there with AutoTokenizer's save_pretrained"
+        )
+    tensors = read_tensors(folder)
+    tokenizer = read_tokenizer_file(str(folder / TOKENIZER))
+    name, arguments, tensors = _described(config, tensors, tokenizer.vocab_size, folder)
+    return {
+        "global_step": 0,
+        "state_dict": tensors,
+        "lmzoo": {
+            "model": name,
+            "arguments": arguments,
+            "tokenizer": tokenizer.state(),
+        },
+    }
+
+
+def _described(
+    config: dict[str, Any], tensors: dict[str, Tensor], size: int, folder: Path
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """Registry name, constructor arguments and tensors; ``size`` is the tokenizer's."""
+    rows = config.get("vocab_size")
+    if not isinstance(rows, int) or rows < size:
+        raise UsageError(
+            f"{folder}: the tokenizer has {size:,} ids and the model {rows!r} rows for "
+            f"them; they do not belong together"
+        )
+    if config["model_type"] == "gpt2":
+        try:
+            arguments = gpt2.from_config(config)
+        except UsageError:
+            pass  # a variant, which transformers can run
+        else:
+            renamed = gpt2.from_tensors(tensors)
+            # rows that no id points to are left out
+            for name in ("token_embedding.weight", "head.weight"):
+                if name in renamed and len(renamed[name]) == rows:
+                    renamed[name] = renamed[name][:size]
+            return "gpt", {**arguments, "vocab_size": size}, renamed
+    limits = [config[key] for key in LIMITS if isinstance(config.get(key), int)]
+    arguments = {
+        "vocab_size": size,
+        "context_length": limits[0] if limits else CONTEXT,
+        "source": _plain(config),
+    }
+    kept = {n: t for n, t in tensors.items() if not n.endswith(RECOMPUTED)}
+    return "pretrained", arguments, {f"network.{n}": t for n, t in kept.items()}
+
+
+def _plain(config: Any) -> Any:
+    """A configuration without the private keys of the library that wrote it."""
+    if isinstance(config, dict):
+        kept = {k: v for k, v in config.items() if not str(k).startswith("_")}
+        return {key: _plain(value) for key, value in kept.items()}
+    return [_plain(item) for item in config] if isinstance(config, list) else config
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of ``model.safetensors``, by name.
+
+    Raises:
+        UsageError: missing, damaged, or only there in a form that can run code.
+    """
+    file = folder / WEIGHTS
+    if not file.is_file():
+        for name in PICKLES:
+            if (folder / name).is_file():
+                raise UsageError(
+                    f"{folder / name} is a pickle, which can run code when it is "
+                    f"loaded; save the model as {WEIGHTS} (save_pretrained does)"
+                )
+        if (folder / INDEX).is_file():
+            raise UsageError(
+                f"{folder} holds its weights in several files; save it as one with "
+                f"save_pretrained(max_shard_size='100GB')"
+            )
+        raise UsageError(f"{file}: no such file")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{file} is damaged, or no safetensors file: {str(error)[:120]}"
+        ) from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in ``file``.
+
+    Raises:
+        UsageError: missing, too large, or not a JSON object.
+    """
+    try:
+        if file.stat().st_size > LARGEST:
+            raise UsageError(f"{file}: larger than {LARGEST >> 20} MB; damaged")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file} is not JSON: {str(error)[:120]}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{file} is not a JSON object")
+    return content
+
+
+def digest(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
