@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": ("lmzoo.cli.train", "train a model on a text"),
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
+    "generate": ("lmzoo.cli.generate", "continue a text with a run"),
     "models": ("lmzoo.cli.models", "list the zoo"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
