@@ -70,7 +70,7 @@ def generate(
         cache: keep the decoding state; false computes every token anew, for the same
         device: auto takes a GPU if there is one
         precision: as in fit
-        json: print one JSON object at the end, and no text before
+        json: print one JSON object, on one line, and no text
     """
     settings: dict[str, Any] = {
         "num_samples": num_samples,
@@ -96,7 +96,7 @@ def generate(
     speed = {"tokens": total, "seconds": seconds, "tokens_per_second": total / seconds}
     if json:
         settings |= {"device": place, "precision": precision}
-        print(dumps(_report(loaded, made, text, settings) | speed, indent=2))
+        print(dumps(_report(loaded, made, text, settings) | speed))
     elif sys.stdout.isatty():
         print(f"{total:,} tokens, {total / seconds:,.0f} a second", file=sys.stderr)
     return 0

@@ -5,8 +5,7 @@ tokenizer.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel, State
 
 LARGEST_SEED = 2**32 - 1
+Decoding = Generator[Tensor, Tensor, None]  # logits (B, V) out, tokens (B, 1) in
 _ROLLS = 64  # uniform numbers drawn for a sample at a time
 _CHUNK = 1024  # tokens of a prompt that a model without a limit reads at a time
 _BELOW_ONE = 1 - 2.0**-40  # keeps a uniform number times a sum below the sum
@@ -134,7 +134,7 @@ def _uniform(seed: int, samples: int, device: torch.device) -> Iterator[Tensor]:
         yield from (torch.stack(rows, 1) * _BELOW_ONE).to(device).unsqueeze(-1)
 
 
-def _cached(model: LanguageModel, tokens: Tensor) -> Iterator[Any]:
+def _cached(model: LanguageModel, tokens: Tensor) -> Decoding:
     """Logits (B, V) after ``tokens`` (B, T), then after each that is sent, (B, 1)."""
     state: State = None
     tokens = tokens[:, first_seen(model, tokens.shape[1]) :]
@@ -146,7 +146,7 @@ def _cached(model: LanguageModel, tokens: Tensor) -> Iterator[Any]:
         tokens = yield logits
 
 
-def _anew(model: LanguageModel, tokens: Tensor) -> Iterator[Any]:
+def _anew(model: LanguageModel, tokens: Tensor) -> Decoding:
     """As ``_cached``, from the tokens themselves each time."""
     while True:
         window = tokens[:, first_seen(model, tokens.shape[1]) :]

@@ -1,4 +1,4 @@
-"""Text in, text out: prompts, whole characters, stop strings, over the decoding loop."""
+"""Text in, text out: prompts, whole characters, stop strings."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -100,9 +100,9 @@ def continue_text(
     ids, notes = _read_prompt(model, tokenizer, prompt)
     tokens = torch.tensor(ids, device=model.device).expand(num_samples, -1)
     check_sampling(model, tokens, seed=seed, **sampling)
-    end, start = tokenizer.eod_id, tokenizer.start_id
-    banned = {tokenizer.unk_id, start} - {end, None}
-    stream = generate(model, tokens, seed=seed, banned=[*banned], **sampling)
+    never = {tokenizer.unk_id, tokenizer.start_id} - {tokenizer.eod_id}
+    banned = [token for token in never if token is not None]
+    stream = generate(model, tokens, seed=seed, banned=banned, **sampling)
     samples = [Sample(seed + i) for i in range(num_samples)]
     writers = [_Writer(sample, tokenizer, ids, stops) for sample in samples]
     pieces = _write(islice(stream, max_new_tokens), writers)
@@ -220,10 +220,10 @@ def _read_prompt(
     if unknown:
         what = {"char": "characters", "word": "words"}.get(tokenizer.kind, "tokens")
         first = tokenizer.first_unknown(text)
-        named = f", the first is {first!r}" if first else ""
+        named = f" (the first: {first!r})" if first else ""
         notes.append(
-            f"{unknown:,} {what} of the prompt are not in the vocabulary{named}; the "
-            f"model reads each as unknown"
+            f"{what} of the prompt that the vocabulary lacks, read as unknown: "
+            f"{unknown:,}{named}"
         )
     if tokenizer.start_id is not None:
         ids = [tokenizer.start_id, *ids]
