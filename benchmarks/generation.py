@@ -182,13 +182,14 @@ PAGE = """\
 
 {about}
 
-Random weights, equal on both sides; a prompt of 8 tokens, then the context filled to its
-end, which transformers' learned positions cannot pass. `lmzoo`: the decoding loop of
-`lmzoo generate` with its cache; `without`: the same loop, every token computed from the
-whole window, the mean of 8 places spread over the context; `transformers`:
+Random weights, equal on both sides; a prompt of 8 tokens, then the context filled to
+its end, which transformers' learned positions cannot pass. `lmzoo`: the decoding loop
+of `lmzoo generate` with its cache; `without`: the same loop, every token computed from
+the whole window, the mean of 8 places spread over the context; `transformers`:
 GPT2LMHeadModel.generate with its cache. Each is the sum over the batch, the median of
-{rounds} rounds in turns after a warm-up; a ratio is the median of the rounds' own ratios
-(least to most). In greedy decoding all three make the same tokens (the run checks it).
+{rounds} rounds in turns after a warm-up; a ratio is the median of the rounds' own
+ratios (least to most). In greedy decoding all three make the same tokens (the run
+checks it).
 
     OMP_NUM_THREADS={threads} python benchmarks/generation.py --rounds {rounds} --write
 

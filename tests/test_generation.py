@@ -1,7 +1,9 @@
 """The decoding loop over the whole zoo, the filters, and text in and text out."""
 
 import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,7 +24,7 @@ from lmzoo.models.base import LanguageModel
 from lmzoo.models.gpt import GPT
 from lmzoo.registry import models
 from lmzoo.text.symbols import ByteTokenizer, CharTokenizer, WordTokenizer
-from lmzoo.text.tokenizers import Tokenizer, train_tokenizer
+from lmzoo.text.tokenizers import Tokenizer, read_tokenizer_file, train_tokenizer
 from tests.plugin_example.lmzoo_neighbour import Neighbour
 
 VOCABULARY, CONTEXT = 11, 8
@@ -429,6 +431,19 @@ def test_no_piece_is_half_a_character(tokenizer: Tokenizer) -> None:
     assert decoder.flush() == ""
     if isinstance(tokenizer, ByteTokenizer):  # a control: token by token it is broken
         assert any("\ufffd" in tokenizer.decode([token]) for token in ids)
+
+
+CORPORA = os.environ.get("LMZOO_CORPORA") or Path(__file__).parents[2] / "shared/data"
+STORIES = Path(CORPORA) / "stories260k" / "tokenizer.json"
+
+
+@pytest.mark.skipif(not STORIES.is_file(), reason="stories260k is not on this machine")
+@pytest.mark.parametrize(("prompt", "text"), [("", "Once upon"), ("Hi.", " Once upon")])
+def test_the_space_before_a_word_is_kept_except_at_the_start(prompt, text) -> None:
+    tokenizer = read_tokenizer_file(str(STORIES))
+    ids = tokenizer.encode("Once upon").tolist()
+    net = reciting(tokenizer, ids)
+    assert generate_texts(net, tokenizer, prompt, max_new_tokens=len(ids)) == [text]
 
 
 def test_an_incomplete_character_is_shown_as_such_at_the_end() -> None:

@@ -83,7 +83,7 @@ def generate(
         "seed": seed,
         "cache": cache,
     }
-    place = _place(device)
+    place = _place(device, precision)
     loaded = runs.load(run)
     text = _prompt(prompt, prompt_file)
     model = loaded.model.to(device=place, dtype=TRUE.get(precision))
@@ -178,18 +178,23 @@ def _prompt(text: str, file: str) -> str:
     return read
 
 
-def _place(device: str) -> str:
+def _place(device: str, precision: str) -> str:
     """The device's name for torch.
 
     Raises:
-        UsageError: the device is not there.
+        UsageError: the device is not there, or cannot compute so.
     """
     present = torch.cuda.is_available()
     if device == "cuda" and not present:
         raise UsageError(
             "--device cuda: torch finds no CUDA device here; give --device cpu"
         )
-    return "cuda" if device != "cpu" and present else "cpu"
+    place = "cuda" if device != "cpu" and present else "cpu"
+    if (place, precision) == ("cpu", "16-mixed"):
+        raise UsageError(
+            "--precision 16-mixed needs a GPU; on a CPU give bf16-mixed or 32-true"
+        )
+    return place
 
 
 def _mixed(place: str, precision: str) -> contextlib.AbstractContextManager[Any]:

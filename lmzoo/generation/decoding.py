@@ -137,6 +137,7 @@ def _uniform(seed: int, samples: int, device: torch.device) -> Iterator[Tensor]:
 def _cached(model: LanguageModel, tokens: Tensor) -> Decoding:
     """Logits (B, V) after ``tokens`` (B, T), then after each that is sent, (B, 1)."""
     state: State = None
+    # windows start at multiples of one number: what is cut off here moves none of them
     tokens = tokens[:, first_seen(model, tokens.shape[1]) :]
     *chunks, tokens = tokens.split(_CHUNK if model.unbounded else tokens.shape[1], 1)
     for chunk in chunks:

@@ -104,7 +104,8 @@ def continue_text(
     banned = [token for token in never if token is not None]
     stream = generate(model, tokens, seed=seed, banned=banned, **sampling)
     samples = [Sample(seed + i) for i in range(num_samples)]
-    writers = [_Writer(sample, tokenizer, ids, stops) for sample in samples]
+    before = ids if prompt else []  # what starts a text is not part of it
+    writers = [_Writer(sample, tokenizer, before, stops) for sample in samples]
     pieces = _write(islice(stream, max_new_tokens), writers)
     return Continuation(ids, notes, samples, pieces)
 

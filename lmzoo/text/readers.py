@@ -128,9 +128,12 @@ def read_stream(stream: BinaryIO, name: str, notes: Notes) -> Iterator[str]:
     """As ``read_text``, of an open stream that messages call ``name``.
 
     Raises:
-        UsageError: binary or not UTF-8.
+        UsageError: unreadable, binary or not UTF-8.
     """
-    yield from _decode(iter(lambda: stream.read(PIECE), b""), Path(name), notes)
+    try:
+        yield from _decode(iter(lambda: stream.read(PIECE), b""), Path(name), notes)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 def _decode(blocks: Iterable[bytes], path: Path, notes: Notes) -> Iterator[str]:

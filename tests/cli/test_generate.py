@@ -198,6 +198,7 @@ BAD = [
     ("RUN --prompt_file nul.txt", "NUL byte at offset 1"),
     ("RUN --device tpu", "--device: expected one of 'auto', 'cpu', 'cuda'"),
     ("RUN --precision 8", "--precision: expected one of"),
+    ("RUN --device cpu --precision 16-mixed", "needs a GPU"),
     ("RUN --promt a", "unknown option --promt; did you mean --prompt"),
     ("RUN second", "second"),
     ("", "RUN"),
