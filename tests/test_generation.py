@@ -165,8 +165,16 @@ def test_banned_tokens_are_never_made() -> None:
 def test_broken_weights_are_named() -> None:
     net = model()
     net.norm.weight.data.fill_(torch.nan)
-    with pytest.raises(UsageError, match="not numbers"):
+    with pytest.raises(UsageError, match="not finite"):
         next(generate(net, torch.tensor([[1]])))
+
+
+def test_ids_without_a_token_are_never_made_and_missing_ones_refused() -> None:
+    net = member("gpt")
+    (text,) = generate_texts(net, CharTokenizer("abc"), "a", temperature=5.0)
+    assert set(text) == set("abc")
+    with pytest.raises(UsageError, match="the tokenizer has 12 tokens, the model only"):
+        continue_text(net, CharTokenizer("abcdefghijk"), "a")
 
 
 # ---- filters, penalty, frequencies ---------------------------------------------------
@@ -205,6 +213,10 @@ def test_a_large_penalty_repeats_nothing() -> None:
     assert len(set(plain)) < 8
     assert len(set(new[:3])) == 3
     assert not set(new[:3]) & {1, 2, 3}
+    assert torch.equal(
+        hard,
+        made(model(), prompt, 8, temperature=0, repetition_penalty=1e9, cache=False),
+    )
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,8 @@ def _prompt(text: str, file: str) -> str:
     if text:
         raise UsageError("--prompt and --prompt_file are both given; give one")
     stdin = file == "-"
+    if stdin and sys.stdin is None:
+        raise UsageError("--prompt_file -: standard input is closed")
     pieces = (
         read_stream(sys.stdin.buffer, "standard input", Notes())
         if stdin

@@ -54,34 +54,36 @@ def generate(
 
     Raises:
         UsageError: an argument out of its range, an empty prompt, or a model whose
-            logits are not numbers.
+            logits are not finite.
     """
     check_sampling(model, prompt, temperature, top_k, top_p, repetition_penalty, seed)
     uniform = _uniform(seed, len(prompt), prompt.device)
     forbidden = torch.zeros(model.vocab_size, device=prompt.device)
     if banned:
         forbidden[list(banned)] = -torch.inf
-    seen = forbidden.new_zeros(len(prompt), model.vocab_size, dtype=torch.bool)
-    seen.scatter_(1, prompt, True)
+    penalised = repetition_penalty != 1
+    seen = prompt.new_zeros(len(prompt), model.vocab_size * penalised, dtype=torch.bool)
+    if penalised:
+        seen.scatter_(1, prompt, True)
     training, _ = model.training, model.eval()
     try:
         steps = _cached(model, prompt) if cache else _anew(model, prompt)
         logits = next(steps)
-        if logits.isnan().any():
-            raise UsageError(
-                "the model's logits are not numbers: its weights are damaged or its "
-                "training diverged; use another checkpoint"
-            )
         while True:
-            if repetition_penalty != 1:
+            if penalised:
                 logits = penalise(logits, seen, repetition_penalty)
             logits = logits + forbidden if banned else logits
+            if not logits.amax(-1).isfinite().all():
+                raise UsageError(
+                    "the model's logits are not finite: its weights are damaged, or "
+                    "too large for this precision; use another checkpoint or 32-true"
+                )
             if temperature == 0:
                 token = logits.argmax(-1)
             else:
                 token = _draw(logits, temperature, top_k, top_p, next(uniform))
             yield token
-            if repetition_penalty != 1:
+            if penalised:
                 seen.scatter_(1, token[:, None], True)
             logits = steps.send(token[:, None])
     finally:

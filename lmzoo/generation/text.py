@@ -90,7 +90,7 @@ def continue_text(
         sampling: temperature, top_k, top_p, repetition_penalty, cache: ``generate``.
 
     Raises:
-        UsageError: an argument out of its range.
+        UsageError: an argument out of its range, or a tokenizer of another model.
     """
     check_count("num_samples", num_samples, 1, MOST_SAMPLES)
     check_count("max_new_tokens", max_new_tokens, 0, MOST_TOKENS)
@@ -100,8 +100,7 @@ def continue_text(
     ids, notes = _read_prompt(model, tokenizer, prompt)
     tokens = torch.tensor(ids, device=model.device).expand(num_samples, -1)
     check_sampling(model, tokens, seed=seed, **sampling)
-    never = {tokenizer.unk_id, tokenizer.start_id} - {tokenizer.eod_id}
-    banned = [token for token in never if token is not None]
+    banned = _never_made(model, tokenizer)
     stream = generate(model, tokens, seed=seed, banned=banned, **sampling)
     samples = [Sample(seed + i) for i in range(num_samples)]
     before = ids if prompt else []  # what starts a text is not part of it
@@ -182,10 +181,8 @@ class _Writer:
         if found:
             self.sample.ended, shown = "stop string", text[: min(found)]
         else:
-            begun = (
-                0 if last else max((_overlap(text, s) for s in self.stops), default=0)
-            )
-            shown = text[: len(text) - begun]
+            begun = [] if last else [_overlap(text, stop) for stop in self.stops]
+            shown = text[: len(text) - max(begun, default=0)]
         self._held = text[len(shown) :]
         self.sample.text += shown
         return shown
@@ -212,10 +209,22 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
+def _never_made(model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
+    """The unknown, what only starts a text, and ids that stand for no token."""
+    special = {tokenizer.unk_id, tokenizer.start_id} - {tokenizer.eod_id, None}
+    spare = range(tokenizer.vocab_size, model.vocab_size)
+    return [token for token in (*special, *spare) if token is not None]
+
+
 def _read_prompt(
     model: LanguageModel, tokenizer: Tokenizer, text: str
 ) -> tuple[list[int], list[str]]:
     """Token ids to feed, and notes about them."""
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UsageError(
+            f"the tokenizer has {tokenizer.vocab_size:,} tokens, the model only "
+            f"{model.vocab_size:,}; use the tokenizer that it was trained with"
+        )
     ids, notes = tokenizer.encode(text).tolist(), []
     unknown = 0 if tokenizer.unk_id is None else ids.count(tokenizer.unk_id)
     if unknown:
