@@ -195,23 +195,33 @@ checks it).
 
 {rows}
 """
+QUIET = 1.5
+SHARED = """
+**The machine was shared**: the speeds are lower bounds, only the ratios say something,
+and those of the larger model less, for it waits for memory that others use too."""
 RESULT = Path(__file__).parent / "results" / "generation.md"
 
 
-def about(load: float) -> str:
-    """Commit, versions and machine; ``load`` is the load average before the run."""
-    commit = subprocess.run(
+def tree() -> str:
+    """The commit, and whether files differ from it."""
+    done = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=False,
-    ).stdout.strip()
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def about(commit: str, load: float) -> str:
+    """Versions and machine; ``load`` is the load average before the run."""
     parts = [f"{name} {version}" for name, version in versions().items()]
     return (
         f"Tree {commit}, transformers {transformers.__version__}, {', '.join(parts)}.\n"
         f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, load average "
         f"{load:.1f} before and {os.getloadavg()[0]:.1f} after (1.0 is this run alone)."
+        f"{SHARED if load > QUIET else ''}"
     )
 
 
@@ -221,19 +231,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="the page in results/")
     options = parser.parse_args()
-    load, rows = os.getloadavg()[0], [HEAD]
+    commit, load, rows = tree(), os.getloadavg()[0], [HEAD]
     print(HEAD, flush=True)
     for size, batch, greedy in product(SIZES, (1, 16), (True, False)):
         speeds = measure(size, batch, options.rounds, greedy)
         rows.append(row(size, batch, "greedy" if greedy else "sampled", speeds))
         print(rows[-1], flush=True)
     page = PAGE.format(
-        about=about(load),
+        about=about(commit, load),
         rounds=options.rounds,
         threads=torch.get_num_threads(),
         rows="\n".join(rows),
     )
-    print(about(load))
+    print(about(commit, load))
     if options.write:
         RESULT.write_text(page, encoding="utf-8")
 
