@@ -154,12 +154,17 @@ class GPT(LanguageModel):
         """
         return self._run(tokens)
 
-    def _run(self, tokens: Tensor, cache: Cache | None = None, past: int = 0) -> Tensor:
-        """Logits of ``tokens``, which stand ``past`` positions into their window."""
+    def _run(
+        self, tokens: Tensor, cache: Cache | None = None, past: int = 0, skip: int = 0
+    ) -> Tensor:
+        """Logits of ``tokens``, which stand ``past`` positions into their window.
+
+        The first ``skip`` of them have no logits: they were given before.
+        """
         x = self._inputs(tokens, past)  # (B, T, D)
         for i, layer in enumerate(self.layers):
             x = layer(x, cache and (cache.keys[i], cache.values[i]), past)
-        return self.head(self.norm(x))  # (B, T, V)
+        return self.head(self.norm(x[:, skip:]))  # (B, T - skip, V)
 
     def _inputs(self, tokens: Tensor, past: int = 0) -> Tensor:
         end = past + tokens.shape[1]
@@ -194,11 +199,12 @@ class GPT(LanguageModel):
             while until < end and self.window_start(until + 1) == start:
                 until += 1
             chunk = history[:, start + filled - origin : until - origin]
-            logits = self._run(chunk, cache, past=filled)
-            pieces.append(logits[:, seen - until :])  # only the new positions
+            known = chunk.shape[1] - (until - seen)  # computed anew, not new
+            pieces.append(self._run(chunk, cache, past=filled, skip=known))
             seen, filled = until, until - start
+        logits = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
         window = history[:, anchor - origin :]
-        return torch.cat(pieces, dim=1), cache._replace(tokens=window, seen=end)
+        return logits, cache._replace(tokens=window, seen=end)
 
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1."""
@@ -304,12 +310,13 @@ class Attention(nn.Module):
         q, k, v = self._heads(x)  # (B, H, T, Dh)
         if cache is not None:
             k, v = _append(cache[0], k, past), _append(cache[1], v, past)
+        one = q.shape[2] == 1  # the last position sees all: masking it takes time
         attended = F.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_mask(q, past) if past and self.causal else None,
-            is_causal=self.causal and not past,
+            attn_mask=_mask(q, past) if past and self.causal and not one else None,
+            is_causal=self.causal and not past and not one,
             dropout_p=self.dropout.p if self.training else 0.0,
         )
         return self.dropout(self.project(attended.transpose(1, 2).flatten(2)))

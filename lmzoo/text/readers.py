@@ -12,7 +12,7 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lmzoo.errors import UsageError
 
@@ -122,6 +122,18 @@ def require_regular(path: Path) -> None:
         raise UsageError(
             f"{path}: is a pipe, socket or device; copy its text into a file first"
         )
+
+
+def read_stream(stream: BinaryIO, name: str, notes: Notes) -> Iterator[str]:
+    """As ``read_text``, of an open stream that messages call ``name``.
+
+    Raises:
+        UsageError: unreadable, binary or not UTF-8.
+    """
+    try:
+        yield from _decode(iter(lambda: stream.read(PIECE), b""), Path(name), notes)
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror})") from error
 
 
 def _decode(blocks: Iterable[bytes], path: Path, notes: Notes) -> Iterator[str]:

@@ -238,7 +238,7 @@ class Samples(Callback):
             model,
             prompt,
             temperature=self.temperature,
-            top_k=self.top_k,
+            top_k=min(self.top_k, model.vocab_size),
             seed=self.seed,
         )
         new = [int(token) for _, token in zip(range(self.length), stream, strict=False)]

@@ -1,0 +1,252 @@
+"""Tokens a second: with the cache, without it, and transformers' generate, one run.
+
+OMP_NUM_THREADS=1 python benchmarks/generation.py --write
+
+Both sides have the same weights (transformers' GPT2LMHeadModel, tied head), start from
+the same prompt of 8 tokens and fill the context to its last position. Greedy texts are
+compared: the run fails if they differ in more than one token in a hundred. The
+contenders take turns, and every round gives its own ratios.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from itertools import islice, product
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+
+from lmzoo.generation import generate
+from lmzoo.models.gpt import GPT
+from lmzoo.training.checkpoints import versions
+
+VOCABULARY, PROMPT, PLACES = 65, 8, 8
+SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]  # layers, heads, width, context
+RENAMED = {
+    "transformer.": "",
+    "wte": "token_embedding",
+    "wpe": "position_embedding",
+    "ln_f": "norm",
+    "lm_head": "head",
+    "h.": "layers.",
+    "ln_1": "attention_norm",
+    "ln_2": "mlp_norm",
+    "attn.c_attn": "attention.qkv",
+    "attn.c_proj": "attention.project",
+    "mlp.c_fc": "mlp.expand",
+    "mlp.c_proj": "mlp.project",
+}
+
+
+def pair(layers: int, heads: int, width: int, context: int):
+    """Our model and theirs, equal weights."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY,
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    with torch.no_grad():  # logits far enough apart that rounding changes no argmax
+        theirs.transformer.wte.weight.mul_(10)
+    weights = {}
+    for name, tensor in theirs.state_dict().items():
+        transposed = ".c_" in name and name.endswith("weight")  # kept as (in, out)
+        for old, new in RENAMED.items():
+            name = name.replace(old, new)
+        weights[name] = tensor.T if transposed else tensor
+    ours = GPT(
+        VOCABULARY,
+        context,
+        d_model=width,
+        num_layers=layers,
+        num_heads=heads,
+        tie_embeddings=True,
+    )
+    ours.load_state_dict(weights)
+    return ours.eval(), theirs
+
+
+def by_lmzoo(model: GPT, prompt: Tensor, count: int, **how) -> Tensor:
+    """New tokens (B, count)."""
+    return torch.stack(list(islice(generate(model, prompt, **how), count)), dim=1)
+
+
+def without_cache(model: GPT, text: Tensor) -> tuple[float, Tensor]:
+    """Seconds that one new token takes, and which are those of ``text`` (B, PLACES).
+
+    The mean over places spread evenly over the context, for the whole of it takes long.
+    """
+    places = torch.linspace(PROMPT, text.shape[1] - 1, PLACES).long().tolist()
+    started = time.perf_counter()
+    tokens = [
+        next(generate(model, text[:, :place], temperature=0, cache=False))
+        for place in places
+    ]
+    seconds = (time.perf_counter() - started) / PLACES
+    same = torch.stack(tokens, 1) == text[:, places]
+    return seconds, same
+
+
+def by_transformers(model, prompt: Tensor, count: int, **how) -> Tensor:
+    """New tokens (B, count), by its generate with its cache."""
+    made = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=count,
+        min_new_tokens=count,
+        use_cache=True,
+        pad_token_id=0,
+        **how,
+    )
+    return made[:, prompt.shape[1] :]
+
+
+def measure(size: tuple[int, int, int, int], batch: int, rounds: int, greedy: bool):
+    """Tokens a second of each contender in each round: a dictionary of lists."""
+    ours, theirs = pair(*size)
+    prompt = torch.randint(VOCABULARY, (batch, PROMPT))
+    count = size[-1] - PROMPT
+    how = {"temperature": 0} if greedy else {"temperature": 1.0}
+    their_how = {"do_sample": False} if greedy else {"do_sample": True, "top_k": 0}
+    contenders: dict[str, Callable[[], Tensor]] = {
+        "lmzoo": lambda: by_lmzoo(ours, prompt, count, **how),
+        "transformers": lambda: by_transformers(theirs, prompt, count, **their_how),
+    }
+    texts = {name: make() for name, make in contenders.items()}  # warm-up
+    whole = torch.cat([prompt, texts["lmzoo"]], dim=1)
+    if greedy:
+        require_same(texts["transformers"] == texts["lmzoo"], "transformers")
+        require_same(without_cache(ours, whole)[1], "without cache")
+    speeds: dict[str, list[float]] = {name: [] for name in [*contenders, "without"]}
+    for turn in range(rounds):
+        for name in sorted(contenders, reverse=bool(turn % 2)):
+            started = time.perf_counter()
+            contenders[name]()
+            seconds = time.perf_counter() - started
+            speeds[name].append(batch * count / seconds)
+        if greedy:
+            speeds["without"].append(batch / without_cache(ours, whole)[0])
+    return speeds
+
+
+def require_same(same: Tensor, name: str) -> None:
+    """Stop unless nearly all tokens agree: rounding may decide between equals."""
+    agreed = float(same.float().mean())
+    if agreed < 0.99:
+        raise SystemExit(f"{name}: only {agreed:.1%} of the tokens are lmzoo's")
+
+
+def row(size: tuple[int, int, int, int], batch: int, way: str, speeds) -> str:
+    """One line of the table."""
+
+    def median(name: str) -> str:
+        return f"{statistics.median(speeds[name]):,.0f}" if speeds[name] else ""
+
+    def ratio(other: str) -> str:
+        each = [a / b for a, b in zip(speeds["lmzoo"], speeds[other], strict=False)]
+        if not each:
+            return ""
+        return f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+
+    layers, heads, width, context = size
+    cells = [
+        f"{layers}/{heads}/{width}, {context}",
+        str(batch),
+        way,
+        median("lmzoo"),
+        median("without"),
+        median("transformers"),
+        ratio("without"),
+        ratio("transformers"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD = """\
+| layers/heads/width, context | batch | tokens | lmzoo | without | transformers \
+| lmzoo : without | lmzoo : transformers |
+|---|---|---|---|---|---|---|---|"""
+
+PAGE = """\
+# Generation: tokens a second
+
+{about}
+
+Random weights, equal on both sides; a prompt of 8 tokens, then the context filled to
+its end, which transformers' learned positions cannot pass. `lmzoo`: the decoding loop
+of `lmzoo generate` with its cache; `without`: the same loop, every token computed from
+the whole window, the mean of 8 places spread over the context; `transformers`:
+GPT2LMHeadModel.generate with its cache. Each is the sum over the batch, the median of
+{rounds} rounds in turns after a warm-up; a ratio is the median of the rounds' own
+ratios (least to most). In greedy decoding all three make the same tokens (the run
+checks it).
+
+    OMP_NUM_THREADS={threads} python benchmarks/generation.py --rounds {rounds} --write
+
+{rows}
+"""
+QUIET = 1.5
+SHARED = """
+**The machine was shared**: the speeds are lower bounds, only the ratios say something,
+and those of the larger model less, for it waits for memory that others use too."""
+RESULT = Path(__file__).parent / "results" / "generation.md"
+
+
+def tree() -> str:
+    """The commit, and whether files differ from it."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def about(commit: str, load: float) -> str:
+    """Versions and machine; ``load`` is the load average before the run."""
+    parts = [f"{name} {version}" for name, version in versions().items()]
+    return (
+        f"Tree {commit}, transformers {transformers.__version__}, {', '.join(parts)}.\n"
+        f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, load average "
+        f"{load:.1f} before and {os.getloadavg()[0]:.1f} after (1.0 is this run alone)."
+        f"{SHARED if load > QUIET else ''}"
+    )
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="the page in results/")
+    options = parser.parse_args()
+    commit, load, rows = tree(), os.getloadavg()[0], [HEAD]
+    print(HEAD, flush=True)
+    for size, batch, greedy in product(SIZES, (1, 16), (True, False)):
+        speeds = measure(size, batch, options.rounds, greedy)
+        rows.append(row(size, batch, "greedy" if greedy else "sampled", speeds))
+        print(rows[-1], flush=True)
+    page = PAGE.format(
+        about=about(commit, load),
+        rounds=options.rounds,
+        threads=torch.get_num_threads(),
+        rows="\n".join(rows),
+    )
+    print(about(commit, load))
+    if options.write:
+        RESULT.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
