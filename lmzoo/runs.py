@@ -22,8 +22,10 @@ import torch
 
 from lmzoo import __version__, portable
 from lmzoo.errors import UsageError
+from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
 from lmzoo.rebuild import rebuild
+from lmzoo.scoring import Score, score
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer, from_state
 
@@ -81,6 +83,36 @@ class Run:
             self.checkpoint["state_dict"],
             self.path,
         )
+
+    def generate(self, prompt: str = "", **options: Any) -> str | list[str]:
+        """Continuations of ``prompt``, without it.
+
+        Args:
+            prompt: the text to continue; "" begins a new one.
+            options: ``num_samples``, ``max_new_tokens``, ``temperature``, ``top_k``,
+                ``top_p``, ``repetition_penalty``, ``stop``, ``seed``, ``cache``: see
+                ``lmzoo.generation.continue_text``.
+
+        Returns:
+            The text; a list of texts if ``num_samples`` is given.
+
+        Raises:
+            UsageError: an option out of its range.
+        """
+        texts = generate_texts(self.model, self.tokenizer, prompt, **options)
+        return texts if "num_samples" in options else texts[0]
+
+    def score(self, text: str, **options: Any) -> Score:
+        """What each token of ``text`` costs, in nats (float64), and the totals.
+
+        Args:
+            text: one character or more.
+            options: ``stride`` and ``top_k``: see ``lmzoo.scoring.score``.
+
+        Raises:
+            UsageError: a text with nothing to score.
+        """
+        return score(self.model, self.tokenizer, text, **options)
 
 
 # ---- checkpoint files ----------------------------------------------------------------

@@ -19,7 +19,8 @@ from torch import Tensor
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate
 from lmzoo.models.base import LanguageModel
-from lmzoo.runs import Run, check_plain
+from lmzoo.rebuild import check_plain
+from lmzoo.runs import Run
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.text.protocol import Tokenizer
 
@@ -217,7 +218,7 @@ def training_text(run: Run, path: str | None = None) -> Source:
     if path is None:
         raise UsageError(
             f"the text that {run.path} was trained on is not found: {problem}. Give "
-            f"that text with --data.path FILE"
+            f"that text with --text FILE"
         )
     data = TextDataModule(**{**arguments, **WHOLE})
     name = f"{data.corpus_name}, which is not the text of the run"

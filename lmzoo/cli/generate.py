@@ -5,16 +5,17 @@ import sys
 import time
 from dataclasses import asdict
 from json import dumps
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from lmzoo import runs
+from lmzoo.analysis.memorised import Memorised, memorised_by
+from lmzoo.analysis.variability import variability as measure
+from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
 from lmzoo.generation import Continuation, continue_text
-from lmzoo.text.readers import Notes, read_stream, read_text
 
 LONGEST_PROMPT = 1 << 24  # characters
 Precision = Literal[
@@ -50,6 +51,9 @@ def generate(
     cache: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Precision = "32-true",
+    variability: bool = False,
+    probe: Literal["", "memorised"] = "",
+    text: str = "",
     json: bool = False,
 ) -> int:
     """Continue a text with a trained model, token by token.
@@ -70,6 +74,11 @@ def generate(
         cache: keep the decoding state; false computes every token anew, for the same
         device: auto takes a GPU if there is one
         precision: as in fit
+        variability: measure how the samples differ, and what they copied from the
+            training text
+        probe: memorised continues prefixes of the training text instead, and counts
+            how often it goes on exactly as the text does
+        text: where the training text is now, for --probe; by default where it was
         json: print one JSON object, on one line, and no text
     """
     settings: dict[str, Any] = {
@@ -85,20 +94,35 @@ def generate(
     }
     place = _place(device, precision)
     loaded = runs.load(run)
-    text = _prompt(prompt, prompt_file)
+    options = ("--prompt", "--prompt_file")
+    begun = given.text_or_file(prompt, prompt_file, options, LONGEST_PROMPT)
     model = loaded.model.to(device=place, dtype=TRUE.get(precision))
-    made = continue_text(model, loaded.tokenizer, text, **settings)
+    if probe:
+        with _mixed(place, precision):
+            return _show(memorised_by(loaded, text or None, seed=seed), json)
+    made = continue_text(model, loaded.tokenizer, begun, **settings)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
     with _mixed(place, precision):
-        seconds = _silently(made) if json else _aloud(made, text)
+        seconds = _silently(made) if json else _aloud(made, begun)
     total = sum(len(sample.tokens) for sample in made.samples)
     speed = {"tokens": total, "seconds": seconds, "tokens_per_second": total / seconds}
+    texts = [sample.text for sample in made.samples]
+    spread = measure(texts, runs.read_spans(run)) if variability else None
     if json:
         settings |= {"device": place, "precision": precision}
-        print(dumps(_report(loaded, made, text, settings) | speed))
-    elif sys.stdout.isatty():
+        extra = {"variability": spread.plain()} if spread else {}
+        print(dumps(_report(loaded, made, begun, settings) | speed | extra))
+        return 0
+    if spread:
+        print(f"\n{spread}")
+    if sys.stdout.isatty():
         print(f"{total:,} tokens, {total / seconds:,.0f} a second", file=sys.stderr)
+    return 0
+
+
+def _show(result: Memorised, json: bool) -> int:
+    print(dumps(result.plain()) if json else result)
     return 0
 
 
@@ -151,47 +175,9 @@ def _report(
     }
 
 
-def _prompt(text: str, file: str) -> str:
-    """The prompt from where it stands.
-
-    Raises:
-        UsageError: given twice, too long, or a file that is not UTF-8 text.
-    """
-    if not file:
-        return text
-    if text:
-        raise UsageError("--prompt and --prompt_file are both given; give one")
-    stdin = file == "-"
-    if stdin and sys.stdin is None:
-        raise UsageError("--prompt_file -: standard input is closed")
-    pieces = (
-        read_stream(sys.stdin.buffer, "standard input", Notes())
-        if stdin
-        else read_text(Path(file), Notes())
-    )
-    read = ""
-    for piece in pieces:
-        read += piece
-        if len(read) > LONGEST_PROMPT:
-            raise UsageError(
-                f"{'standard input' if stdin else file}: a prompt has at most "
-                f"{LONGEST_PROMPT:,} characters; give its end"
-            )
-    return read
-
-
-def _place(device: str, precision: str) -> str:
-    """The device's name for torch.
-
-    Raises:
-        UsageError: the device is not there, or cannot compute so.
-    """
-    present = torch.cuda.is_available()
-    if device == "cuda" and not present:
-        raise UsageError(
-            "--device cuda: torch finds no CUDA device here; give --device cpu"
-        )
-    place = "cuda" if device != "cpu" and present else "cpu"
+def _place(name: str, precision: str) -> str:
+    """The device's name, once it is known to compute in that precision."""
+    place = given.device(name).type
     if (place, precision) == ("cpu", "16-mixed"):
         raise UsageError(
             "--precision 16-mixed needs a GPU; on a CPU give bf16-mixed or 32-true"

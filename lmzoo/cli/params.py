@@ -19,6 +19,7 @@ from lmzoo.cli.messages import shorten
 from lmzoo.cli.params_output import as_json, show
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
+from lmzoo.rebuild import build_model
 from lmzoo.registry import models
 
 DEFAULT_VOCABULARY = 256  # every byte has a token then
@@ -120,7 +121,7 @@ def _stored(
     name = loaded.stored["model"]
     arguments = loaded.stored["arguments"]
     with torch.device("meta"):
-        built = runs.build_model(name, arguments, loaded.path)
+        built = build_model(name, arguments, loaded.path)
     return name, built.eval(), [f"from {loaded.path}"]
 
 

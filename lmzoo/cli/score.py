@@ -9,7 +9,7 @@ import torch
 
 from lmzoo import runs as stored_runs
 from lmzoo import scoring
-from lmzoo.cli import score_page, score_tables
+from lmzoo.cli import given, score_page, score_tables
 from lmzoo.cli.command import call
 from lmzoo.cli.score_columns import Column
 from lmzoo.errors import UsageError
@@ -57,15 +57,15 @@ def score(
         device: auto, cpu, cuda, cuda:1, mps.
     """
     wanted = _text(text, file)
-    given = _texts(continuations)
+    choices = _texts(continuations)
     others = [_imported(path, wanted) for path in import_]
-    where = _device(device)
+    where = given.device(device)
     if html and Path(html).is_dir():
         raise UsageError(
             f"--html {html}: cannot write a page over a folder; name a file"
         )
     columns = [
-        _column(path, name, wanted, stride, top_k, given, where)
+        _column(path, name, wanted, stride, top_k, choices, where)
         for path, name in zip(runs, _names(runs), strict=True)
     ]
     columns += others
@@ -95,6 +95,7 @@ def _column(
     scored = scoring.score(model, tokenizer, text, stride=stride, top_k=top_k)
     column = Column(name, f"{tokenizer.kind} {tokenizer.vocab_size:,}", scored)
     column.notices = _notices(scored, model, tokenizer)
+    column.notices += _seen_in_training(opened.path, text)
     if top_k:
         column.next_tokens = scoring.next_tokens(model, tokenizer, text, top_k)
         column.top = _top(scored, tokenizer)
@@ -121,27 +122,27 @@ def _notices(score: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[s
     return found
 
 
+def _seen_in_training(path: Path, text: str) -> list[str]:
+    """Whether the text stands in the run's training text, if its hashes are there."""
+    spans = stored_runs.read_spans(path)
+    if spans is None or not spans.occurs(text):
+        return []
+    return [
+        "every part of this text occurs in the training text: its score says how well "
+        "it was learned by heart, not how well such text is predicted"
+    ]
+
+
 # ---- what was given ------------------------------------------------------------------
 
 
 def _text(text: str, file: str) -> str:
-    if text and file:
-        raise UsageError("--text and --file were both given; give one")
-    if file == "-":
-        try:
-            text = sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise UsageError(f"standard input is not UTF-8 ({error})") from error
-    elif file:
-        notes = Notes()
-        text = "".join(read_text(Path(file), notes))
-        for line in notes.lines():
-            print(line, file=sys.stderr)
-    if not text:
+    read = given.text_or_file(text, file)
+    if not read:
         empty = {"": "no text to score", "-": "standard input is empty"}
         why = empty.get(file, f"{file}: is empty")
         raise UsageError(f"{why}; give --text TEXT or --file FILE")
-    return text
+    return read
 
 
 def _texts(continuations: str) -> list[str]:
@@ -167,19 +168,6 @@ def _imported(path: str, text: str) -> Column:
         raise UsageError(f"{path}: is not JSON ({error}); see --help") from error
     name, score = scoring.imported(data, text, path)
     return Column(name, "imported", score)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"--device {name}: {stored_runs.first_line(error)}; use cpu"
-        ) from error
-    return device
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -118,7 +118,7 @@ def test_every_member_has_a_table(name: str) -> None:
     shown = params(f"--model {name}").out
 
     assert "vocabulary 256 for want of a text; --vocab_size N sets it" in shown
-    assert "equal" in shown
+    assert "equal" in shown or models.load(name).pretrained  # its source's own
     assert "NOT" not in shown
     assert max(map(len, shown.splitlines())) <= 80
 

@@ -104,7 +104,7 @@ def test_json_is_whole_and_can_be_imported(runs, files: Path) -> None:
 
 
 def test_the_text_may_come_by_every_way(runs, files: Path, monkeypatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(TEXT))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
     ways = [("--text", TEXT), ("--file", "text.txt"), ("--file", "-")]
     shown = [lmzoo("score", runs["chars"], *way).out for way in ways]
 

@@ -1,0 +1,68 @@
+"""What several commands are given in the same way: a text, and a device."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from lmzoo.errors import UsageError
+from lmzoo.runs import first_line
+from lmzoo.text.readers import Notes, read_stream, read_text
+
+
+def text_or_file(
+    text: str,
+    file: str,
+    options: tuple[str, str] = ("--text", "--file"),
+    longest: int | None = None,
+) -> str:
+    """The text itself, or what stands in a UTF-8 file; ``-`` is standard input.
+
+    Args:
+        text: as typed, "" if it was not.
+        file: its path, "" if none was typed.
+        options: the two options, for messages.
+        longest: characters that are allowed.
+
+    Raises:
+        UsageError: given twice, too long, or a file that is not UTF-8 text.
+    """
+    if not file:
+        return text
+    if text:
+        raise UsageError(f"{' and '.join(options)} were both given; give one")
+    where = "standard input" if file == "-" else file
+    if file == "-" and sys.stdin is None:
+        raise UsageError(f"{options[1]} -: standard input is closed")
+    notes = Notes()
+    pieces = (
+        read_stream(sys.stdin.buffer, where, notes)
+        if file == "-"
+        else read_text(Path(file), notes)
+    )
+    read = []
+    for piece in pieces:
+        read.append(piece)
+        if longest is not None and sum(map(len, read)) > longest:
+            raise UsageError(f"{where}: more than {longest:,} characters; give its end")
+    for line in notes.lines():
+        print(f"note: {line}", file=sys.stderr)
+    return "".join(read)
+
+
+def device(name: str) -> torch.device:
+    """``auto`` (a GPU if there is one), or a device by torch's name.
+
+    Raises:
+        UsageError: torch does not know it, or it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"--device {name}: torch cannot use it here ({first_line(error)}); use cpu"
+        ) from error
+    return found
