@@ -5,19 +5,15 @@ that the order of strength is: typed, configuration files, checkpoint, recipe.
 """
 
 import contextlib
-import difflib
-import importlib
-import inspect
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lmzoo import runs
+from lmzoo.cli import refusals
 from lmzoo.cli.arguments import Request, nested
+from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
 from lmzoo.rebuild import check_plain
 from lmzoo.registry import data_modules, models
@@ -42,7 +38,6 @@ TRAINER_KEYS = (
 KNOWN_CLASS = re.compile(
     r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
 )
-TOKENIZER_KEYS = ("tokenizer", "tokenizer_size", "min_frequency", "split_digits")
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
 
 
@@ -67,28 +62,11 @@ def plan(request: Request) -> Plan:
         UsageError: no checkpoint where one is needed, or options that contradict it.
     """
     run = _run(request)
-    changed = [*request.typed("model."), *request.typed("data.tokenizer")]
-    changed += ["model.preset"] * bool(request.preset)
-    changed += [f"model.{key}" for key in request.section("model")]
-    if run is not None and request.ckpt_path and changed:
-        raise UsageError(
-            f"--{changed[0]} cannot be changed: the model of "
-            f"{request.ckpt_path} is built as it was; --init_from starts a new run"
-        )
-    if request.typed("trainer.max_steps") and (budget := request.typed("budget.")):
-        raise UsageError(
-            f"--{budget[0]} and --trainer.max_steps both say how long to train; "
-            f"give one"
-        )
-    _require_tokenizer(request, run)
+    refusals.check(request, run)
     made = Plan(request, _model_name(request, run))
-    if run is None and request.command == "fit":
-        _require_source(made.model, request)
+    refusals.check_options(request, made.model, fresh=run is None)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
-    _require_known(request, "model", model_class(made.model))
-    data = request.data or data_modules.class_path("text")
-    _require_known(request, "data", model_class(data))
     made.configs.append(_recipe(made.model, request.preset))
     if run is not None:
         made.configs.append(_stored(run, request))
@@ -97,42 +75,6 @@ def plan(request: Request) -> Plan:
         else:
             made.weights = run
     return made
-
-
-def _require_known(request: Request, section: str, cls: type) -> None:
-    """Every option of a class is one of its constructor's."""
-    known = list(inspect.signature(cls).parameters)
-    for option in request.typed(f"{section}."):
-        key = option.removeprefix(f"{section}.").removeprefix("init_args.")
-        if (section, key) == ("data", "context_length"):
-            raise UsageError(
-                "--data.context_length is the model's: give --model.context_length"
-            )
-        if key.split(".")[0].rstrip("+") in (*known, "help", "class_path"):
-            continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean --{section}.{near[0]}? " if near else ""
-        raise UsageError(
-            f"unknown option --{section}.{key}; {hint}lmzoo fit --{section}.help "
-            f"{cls.__module__}.{cls.__name__} lists them"
-        )
-
-
-def _require_tokenizer(request: Request, run: runs.Run | None) -> None:
-    """A run brings its tokenizer: refuse to be told of another one."""
-    if run is None:
-        return
-    stored = (run.stored.get("data") or {}).get("arguments") or {}
-    asked = dict(request.section("data"))
-    for option in request.options:
-        key, _, value = option.removeprefix("--").partition("=")
-        asked[key.removeprefix("data.").removeprefix("init_args.")] = value
-    for key in TOKENIZER_KEYS:
-        if key in asked and str(asked[key]).lower() != str(stored.get(key)).lower():
-            raise UsageError(
-                f"--data.{key} {asked[key]}: {run.path} brings its own tokenizer, "
-                f"which has {key} = {stored.get(key)!r}; leave it out"
-            )
 
 
 def _run(request: Request) -> runs.Run | None:
@@ -157,16 +99,6 @@ def _run(request: Request) -> runs.Run | None:
     return run
 
 
-def _require_source(name: str, request: Request) -> None:
-    """A pretrained model is made from a folder, not from a name alone."""
-    asked = {"--help", "--print_config"} & set(request.options)
-    if not asked and getattr(model_class(name), "pretrained", False):
-        raise UsageError(
-            f"--model {models.name_of_path(name)} has no weights of its own: give "
-            f"--init_from FOLDER, a causal language model that transformers saved"
-        )
-
-
 def _model_name(request: Request, run: runs.Run | None) -> str:
     if run is None:
         if request.model is None:
@@ -187,21 +119,6 @@ def _registered(class_path: str) -> str | None:
         if entry.target.replace(":", ".") == class_path:
             return name
     return None
-
-
-def model_class(name: str) -> Any:
-    """The class of a registry name or of a class path that was typed.
-
-    Raises:
-        UsageError: it cannot be imported.
-    """
-    if "." not in name:
-        return models.load(name)
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--model {name}: {error}") from error
 
 
 def _recipe(name: str, preset: str | None) -> dict[str, Any]:
@@ -296,73 +213,3 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _typed_source(request: Request, key: str) -> bool:
     return bool(request.typed(f"data.{key}")) or key in request.section("data")
-
-
-def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
-    """Give ``model`` the weights of ``run``, row by row where the vocabulary grew.
-
-    Returns:
-        Lines that say how many rows were shared and how many are new.
-
-    Raises:
-        UsageError: the shapes differ by more than the vocabulary.
-    """
-    old_rows = {symbol: i for i, symbol in enumerate(run.tokenizer.symbols())}
-    new_symbols = data.tokenizer.symbols()
-    shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
-    target = model.state_dict()
-    source = run.model.state_dict()
-    for name, tensor in target.items():
-        if name not in source:
-            raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")
-        target[name] = _mapped(tensor, source[name], shared, len(old_rows), name, run)
-    _require_tied(model, source, run)
-    model.load_state_dict(target)
-    fresh = len(new_symbols) - len(shared)
-    return [
-        f"started from {run.path}: {len(shared)} symbols shared, {fresh} new ones "
-        f"initialised"
-    ]
-
-
-def _require_tied(model: Any, source: dict[str, Tensor], run: runs.Run) -> None:
-    """Weights that are one matrix here must have been one there."""
-    first: dict[int, str] = {}
-    for name, tensor in model.state_dict().items():
-        other = first.setdefault(tensor.data_ptr(), name)
-        if tensor.numel() and not torch.equal(source[name], source[other]):
-            raise UsageError(
-                f"--init_from {run.path}: {name!r} and {other!r} are one matrix here "
-                f"and two there; leave --model.tie_embeddings as it was"
-            )
-
-
-def _mapped(
-    tensor: Tensor,
-    old: Tensor,
-    shared: list[tuple[int, int]],
-    old_size: int,
-    name: str,
-    run: runs.Run,
-) -> Tensor:
-    if tensor.shape == old.shape and len(shared) in (old_size, 0):
-        return old
-    sizes = zip(tensor.shape, old.shape, strict=False)
-    axes = [axis for axis, (_, size) in enumerate(sizes) if size == old_size]
-    rest_equal = tensor.ndim == old.ndim and all(
-        a == b
-        for i, (a, b) in enumerate(zip(tensor.shape, old.shape, strict=True))
-        if i not in axes[:1]
-    )
-    if not axes or not rest_equal:
-        if tensor.shape == old.shape:
-            return old
-        raise UsageError(
-            f"--init_from {run.path}: {name!r} has shape {tuple(old.shape)} there and "
-            f"{tuple(tensor.shape)} here; leave the model's arguments as they were"
-        )
-    axis = axes[0]
-    rows = torch.tensor(shared, dtype=torch.long).reshape(-1, 2)
-    mapped = tensor.clone()
-    mapped.index_copy_(axis, rows[:, 0], old.index_select(axis, rows[:, 1]))
-    return mapped

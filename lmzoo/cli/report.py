@@ -1,22 +1,16 @@
 """What a person reads before and after a run, and what is written down of it."""
 
-import math
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lmzoo import runs
+from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
 from lmzoo.errors import UsageError
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
-
-FIGURES = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
-TITLES = ("nats/token", "perplexity", "bits/char", "bits/byte", "accuracy")
 
 
 def announce(cli: Any) -> None:
@@ -26,8 +20,8 @@ def announce(cli: Any) -> None:
     model, data, folder = cli.model, cli.datamodule, cli.run_folder
     described = data.describe()
     splits = described["splits"]
-    say(*cli.notes, *folder.notes)
-    say(
+    terminal.say(*cli.notes, *folder.notes)
+    terminal.say(
         f"model      {folder.model}, {count(model):,} parameters, "
         f"context {model.context_length}",
         f"text       {described['name']}, "
@@ -37,10 +31,10 @@ def announce(cli: Any) -> None:
         f"run        {folder.path}",
     )
     if folder.resume_from is not None:
-        say(f"resuming   after step {folder.resumed_step:,}")
+        terminal.say(f"resuming   after step {folder.resumed_step:,}")
         before = folder.manifest.get("max_steps", folder.max_steps)
         if before != folder.max_steps:
-            say(
+            terminal.say(
                 f"note: the steps so far followed a schedule of {before:,} steps, the "
                 f"rest one of {folder.max_steps:,}; --fresh trains in one piece"
             )
@@ -88,7 +82,7 @@ def finish(cli: Any) -> None:
     whole = summary["stopped"].startswith("by the Trainer")
     status = "running" if whole else "finished"
     checkpoints.write_index(status=status, stopped=summary["stopped"])
-    show(summary, cli.plan.request.plugins)
+    terminal.show(summary, cli.plan.request.plugins)
 
 
 def measured(cli: Any, split: str) -> None:
@@ -100,11 +94,11 @@ def measured(cli: Any, split: str) -> None:
     figures = _figures(cli.trainer, split)
     described = cli.datamodule.describe()
     part = described["splits"][split]
-    table = _table("")
-    table.add_row(f"{split}", *_cells(figures))
+    table = terminal.table()
+    table.add_row(f"{split}", *terminal.cells(figures))
     console = Console(highlight=False)
     console.print(table)
-    say(
+    terminal.say(
         f"text       {described['name']}, {part['characters']:,} characters, "
         f"{part['tokens']:,} tokens, {part['oov_share']:.3%} unknown",
         f"protocol   {context_rule(cli)}",
@@ -243,89 +237,9 @@ def _without_step(record: dict[str, Any]) -> dict[str, Any]:
 def _log_best(cli: Any, summary: dict[str, Any]) -> None:
     """Hyper-parameters with the best value, for TensorBoard's table."""
     best = (summary["best"] or {}).get("metrics", {})
-    values = {f"best/{k}": v for k, v in best.items() if k in FIGURES}
+    values = {f"best/{k}": v for k, v in best.items() if k in terminal.FIGURES}
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(
             {k: v for k, v in cli.run_folder.identity.items() if v is not None}, values
         )
         logger.finalize("success")
-
-
-# ---- the terminal -------------------------------------------------------------------
-
-
-def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
-    """The closing summary; ``plugins`` are the files that its model needs."""
-    console = Console(highlight=False)
-    minutes, seconds = divmod(round(summary["seconds"]), 60)
-    console.print()
-    console.print(
-        Text(
-            f"{summary['model']}  {summary['parameters']:,} parameters  "
-            f"{summary['steps']:,} steps in {minutes}:{seconds:02d}  "
-            f"{summary['tokens_per_second']:,.0f} tokens/s  "
-            f"stopped: {summary['stopped']}",
-            style="bold",
-        ),
-        soft_wrap=True,
-    )
-    table = _table("")
-    for name, record in (("best", summary["best"]), ("last", summary["last"])):
-        if record and record["metrics"]:
-            label = f"{name} val, step {record['step']:,}"
-            table.add_row(label, *_cells(record["metrics"]))
-    if summary["other_protocol"]:
-        other = summary["other_protocol"]
-        label = (
-            "best, state carried" if "carried" in other["context"] else "best, fresh"
-        )
-        table.add_row(label, *_cells(other["metrics"]))
-    if summary["test"]:
-        label = "best test" if summary["best"] else "last test"
-        table.add_row(label, *_cells(summary["test"]), end_section=True)
-    for name, row in summary["floors"].items():
-        table.add_row(Text(f"floor: {name}", style="dim"), *_cells(row))
-    console.print(table)
-    said = summary["verdict"]
-    console.print(Text(said[0].upper() + said[1:], style="bold"), soft_wrap=True)
-    for finding in summary["health"]:
-        console.print(Text(f"{finding['severity']}: {finding['message']}"))
-    run, plugins = summary["run"], "".join(f" --plugin {p}" for p in plugins)
-    following = [
-        f"lmzoo test --ckpt_path {run}{plugins}" if summary["test"] else "",
-        f"lmzoo validate --ckpt_path {run} --data.corpus pydoc{plugins}",
-        f"tensorboard --logdir {run}",
-    ]
-    console.print(
-        f"context    {summary['context']}\n"
-        f"run        {run}\n"
-        f"next       " + "\n           ".join(filter(None, following)),
-        soft_wrap=True,
-    )
-
-
-def say(*lines: str, file: Any = None) -> None:
-    """Print lines, to standard error unless told otherwise."""
-    for line in lines:
-        print(line, file=file or sys.stderr)
-
-
-def _table(title: str) -> Table:
-    table = Table(title=title or None, box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in TITLES:
-        table.add_column(name, justify="right")
-    return table
-
-
-def _cells(figures: dict[str, Any]) -> list[str]:
-    cells = []
-    for name in FIGURES:
-        value = figures.get(name)
-        if value is None or math.isnan(value):
-            cells.append("")
-        elif name == "accuracy":
-            cells.append(f"{value:.1%}")
-        else:
-            cells.append(f"{value:.3f}" if value < 1e4 else f"{value:.2e}")
-    return cells

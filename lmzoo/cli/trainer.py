@@ -16,6 +16,7 @@ from lmzoo.cli import arguments, folders, messages, prelude, report, settings
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
 from lmzoo.cli.sections import Parser, add_classes, add_sections
+from lmzoo.cli.warm_start import warm_start
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
@@ -169,7 +170,7 @@ class TrainCLI(LightningCLI):
         self.notes = [*self.plan.notes, *self.datamodule.notes]
         if self.plan.weights is not None:
             weights = self.plan.weights
-            self.notes += prelude.warm_start(self.model, self.datamodule, weights)
+            self.notes += warm_start(self.model, self.datamodule, weights)
         if config.compile:
             self.model.compile()
 

@@ -1,0 +1,115 @@
+"""What is refused before a parser sees it: options against each other and a run."""
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from lmzoo import runs
+from lmzoo.cli.arguments import Request
+from lmzoo.errors import UsageError
+from lmzoo.registry import data_modules, models
+
+TOKENIZER_KEYS = ("tokenizer", "tokenizer_size", "min_frequency", "split_digits")
+
+
+def check(request: Request, run: runs.Run | None) -> None:
+    """What was asked for against itself, and against a run that is gone on from.
+
+    Raises:
+        UsageError: the model or the tokenizer of a run would change, or two options
+            say the same thing.
+    """
+    changed = [*request.typed("model."), *request.typed("data.tokenizer")]
+    changed += ["model.preset"] * bool(request.preset)
+    changed += [f"model.{key}" for key in request.section("model")]
+    if run is not None and request.ckpt_path and changed:
+        raise UsageError(
+            f"--{changed[0]} cannot be changed: the model of "
+            f"{request.ckpt_path} is built as it was; --init_from starts a new run"
+        )
+    if request.typed("trainer.max_steps") and (budget := request.typed("budget.")):
+        raise UsageError(
+            f"--{budget[0]} and --trainer.max_steps both say how long to train; "
+            f"give one"
+        )
+    _require_tokenizer(request, run)
+
+
+def check_options(request: Request, model: str, fresh: bool) -> None:
+    """Every option of the model and of the data is one that its class reads.
+
+    Args:
+        request: what was typed.
+        model: registry name or class path.
+        fresh: no run is gone on from.
+
+    Raises:
+        UsageError: naming the option, and the nearest there is.
+    """
+    if fresh and request.command == "fit":
+        _require_source(model, request)
+    _require_known(request, "model", model_class(model))
+    data = request.data or data_modules.class_path("text")
+    _require_known(request, "data", model_class(data))
+
+
+def model_class(name: str) -> Any:
+    """The class of a registry name or of a class path that was typed.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    if "." not in name:
+        return models.load(name)
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--model {name}: {error}") from error
+
+
+def _require_known(request: Request, section: str, cls: type) -> None:
+    """Every option of a class is one of its constructor's."""
+    known = list(inspect.signature(cls).parameters)
+    for option in request.typed(f"{section}."):
+        key = option.removeprefix(f"{section}.").removeprefix("init_args.")
+        if (section, key) == ("data", "context_length"):
+            raise UsageError(
+                "--data.context_length is the model's: give --model.context_length"
+            )
+        if key.split(".")[0].rstrip("+") in (*known, "help", "class_path"):
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean --{section}.{near[0]}? " if near else ""
+        raise UsageError(
+            f"unknown option --{section}.{key}; {hint}lmzoo fit --{section}.help "
+            f"{cls.__module__}.{cls.__name__} lists them"
+        )
+
+
+def _require_tokenizer(request: Request, run: runs.Run | None) -> None:
+    """A run brings its tokenizer: refuse to be told of another one."""
+    if run is None:
+        return
+    stored = (run.stored.get("data") or {}).get("arguments") or {}
+    asked = dict(request.section("data"))
+    for option in request.options:
+        key, _, value = option.removeprefix("--").partition("=")
+        asked[key.removeprefix("data.").removeprefix("init_args.")] = value
+    for key in TOKENIZER_KEYS:
+        if key in asked and str(asked[key]).lower() != str(stored.get(key)).lower():
+            raise UsageError(
+                f"--data.{key} {asked[key]}: {run.path} brings its own tokenizer, "
+                f"which has {key} = {stored.get(key)!r}; leave it out"
+            )
+
+
+def _require_source(name: str, request: Request) -> None:
+    """A pretrained model is made from a folder, not from a name alone."""
+    asked = {"--help", "--print_config"} & set(request.options)
+    if not asked and getattr(model_class(name), "pretrained", False):
+        raise UsageError(
+            f"--model {models.name_of_path(name)} has no weights of its own: give "
+            f"--init_from FOLDER, a causal language model that transformers saved"
+        )
