@@ -69,6 +69,19 @@ def model_class(name: str) -> Any:
         raise UsageError(f"--model {name}: {error}") from error
 
 
+def check_stride(stride: int | None, context_length: int) -> None:
+    """An evaluation window is never longer than the context.
+
+    Raises:
+        UsageError: it would be.
+    """
+    if stride is not None and stride > context_length:
+        raise UsageError(
+            f"--data.stride {stride}: the context has {context_length} tokens; give "
+            f"1 to {context_length}"
+        )
+
+
 def _require_known(request: Request, section: str, cls: type) -> None:
     """Every option of a class is one of its constructor's."""
     known = list(inspect.signature(cls).parameters)

@@ -160,6 +160,11 @@ def context_rule(cli: Any) -> str:
         return f"state carried along {data.streams} streams of the text"
     if model.window is not None:
         return f"every target sees its full window of {model.window} tokens"
+    if data.stride is not None:
+        return (
+            f"windows of {model.context_length} tokens, {data.stride} apart: every "
+            f"target sees at least {model.context_length - data.stride + 1} tokens"
+        )
     return (
         f"fresh windows of {model.context_length} tokens, each target once "
         f"(on average {(model.context_length + 1) / 2:.0f} tokens seen)"

@@ -12,7 +12,15 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from lmzoo.cli import arguments, folders, messages, prelude, report, settings
+from lmzoo.cli import (
+    arguments,
+    folders,
+    messages,
+    prelude,
+    refusals,
+    report,
+    settings,
+)
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
 from lmzoo.cli.sections import Parser, add_classes, add_sections
@@ -132,6 +140,8 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with lmzoo's way of saving and its own callbacks."""
         self._prepare_model()
+        stride = getattr(self.datamodule, "stride", None)
+        refusals.check_stride(stride, self.model.context_length)
         init = self.config_init[self.command]
         trainer = dict(init["trainer"])
         self.checkpoints, self.samples = init["checkpoints"], init["samples"]

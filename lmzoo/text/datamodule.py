@@ -48,6 +48,9 @@ class TextDataModule(LightningDataModule):
         max_val_tokens: use only the first tokens of the validation split.
         seed: decides the order of the windows.
         streams: rows of the evaluation with carried state.
+        stride: tokens from one evaluation window to the next, where the model has no
+            smaller window of its own; 1 gives every target the full context, at
+            context_length times the work. By default windows stand side by side.
         tokenizer_state: a tokenizer as a checkpoint stores it, used as it is.
         extend_tokenizer: add the training text's new characters or words to it.
 
@@ -83,12 +86,14 @@ class TextDataModule(LightningDataModule):
         max_val_tokens: int | None = None,
         seed: int = 1337,
         streams: int = 16,
+        stride: int | None = None,
         tokenizer_state: dict[str, str | int | bool | list[str]] | None = None,
         extend_tokenizer: bool = False,
     ) -> None:
         super().__init__()
         at_least(1, context_length=context_length, batch_size=batch_size)
         at_least(1, eval_batch_size=eval_batch_size, streams=streams)
+        at_least(1, stride=stride)
         at_least(0, seed=seed)
         if seed >= 1 << 32:
             raise UsageError(f"--data.seed {seed}: give a number below 2**32")
@@ -119,6 +124,7 @@ class TextDataModule(LightningDataModule):
         self.order = order
         self.seed = seed
         self.streams = streams
+        self.stride = stride
         self.protocol: str = "windows"
         self._position = 0
         self._train_loader: WindowLoader | None = None
@@ -281,12 +287,15 @@ class TextDataModule(LightningDataModule):
             )
         model = getattr(self.trainer, "lightning_module", None)
         window = getattr(model, "window", None)
+        size, overlap = self.context_length, window - 1 if window else 0
+        if self.stride is not None and not window:
+            size, overlap = self.stride, max(0, self.context_length - self.stride)
         rank, world_size = self._rank()
         return EvalLoader(
             tokens,
-            self.context_length,
+            size,
             self.eval_batch_size,
-            overlap=window - 1 if window else 0,
+            overlap=overlap,
             streams=self.streams if self.protocol == "carried" else None,
             rank=rank,
             world_size=world_size,

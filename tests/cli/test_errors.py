@@ -24,6 +24,8 @@ DATA = [
     ("--data.path ok.txt --data.val_fraction -0.1", "val_fraction -0.1"),
     ("--data.path ok.txt --data.batch_size 0", "batch_size 0"),
     ("--data.path ok.txt --data.order sideways", "order"),
+    ("--data.path ok.txt --data.stride 0", "--data.stride 0"),
+    ("--data.path ok.txt --data.stride 17", "give 1 to 16"),
 ]
 VOCABULARY = [
     ("--data.path ok.txt --data.tokenizer wrd", "no such tokenizer"),

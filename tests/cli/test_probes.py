@@ -1,4 +1,4 @@
-"""``lmzoo generate --variability`` and ``--probe``, and the notice of ``lmzoo score``."""
+"""``lmzoo generate --variability`` and ``--probe``; the notice of ``lmzoo score``."""
 
 import json
 from pathlib import Path
