@@ -212,6 +212,8 @@ def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
         with contextlib.suppress(UsageError):
             verified_bytes(file)
             return file
+    if inside := sorted(file.parent.name for file in path.glob("*/manifest.json")):
+        raise UsageError(f"{path} is no run but holds some: give {path / inside[0]}")
     raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")
 
 

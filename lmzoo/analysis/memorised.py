@@ -24,6 +24,7 @@ from lmzoo.runs import Run
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.text.protocol import Tokenizer
 
+FOREIGN = "which is not the text of the run"
 BATCH = 50  # prompts continued at a time
 WHOLE = {  # a text that is taken as it is, all of it
     "val_fraction": 0,
@@ -73,7 +74,8 @@ class Memorised:
 
     def rows(self) -> list[tuple[str, ...]]:
         """(text, exact, rate, interval, tokens matched) of each line of a table."""
-        kinds = (("training text", self.train), ("held-out text", self.held_out))
+        first = "another text" if FOREIGN in self.source else "training text"
+        kinds = ((first, self.train), ("held-out text", self.held_out))
         return [
             (
                 name,
@@ -218,10 +220,14 @@ def training_text(run: Run, path: str | None = None) -> Source:
     if path is None:
         raise UsageError(
             f"the text that {run.path} was trained on is not found: {problem}. Give "
-            f"that text with --text FILE"
+            f"that text with --probe_text FILE"
         )
-    data = TextDataModule(**{**arguments, **WHOLE})
-    name = f"{data.corpus_name}, which is not the text of the run"
+    try:
+        data = TextDataModule(**{**arguments, **WHOLE})
+        data.describe()
+    except UsageError as error:
+        raise UsageError(str(error).replace("--data.path", "--probe_text")) from error
+    name = f"{data.corpus_name}, {FOREIGN}"
     return Source(data.train_tokens, data.val_tokens, name)
 
 

@@ -21,7 +21,7 @@ from lmzoo.text.spans import SPAN, Spans, words
 
 ORDERS = (1, 2, 3)
 PHRASE = 4  # words
-MISSING = "needs the corpus: there is no spans.bin in the run folder"
+MISSING = "needs a run folder with spans.bin, the hashes of its training text"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Variability:
         known, copied = _share(self.known_words), f"{self.longest_copied} characters"
         if self.longest_copied is None:
             known = copied = self.note
-        elif self.copied:
+        elif not self.copied:
+            copied = f"fewer than {SPAN} characters, the shortest that can be told"
+        else:
             shown = self.copied if len(self.copied) <= 40 else f"{self.copied[:39]}…"
             copied += f": {shown!r}"
         return [

@@ -53,13 +53,13 @@ def generate(
     precision: Precision = "32-true",
     variability: bool = False,
     probe: Literal["", "memorised"] = "",
-    text: str = "",
+    probe_text: str = "",
     json: bool = False,
 ) -> int:
-    """Continue a text with a trained model, token by token.
+    r"""Continue a text with a trained model, token by token.
 
     Args:
-        run: run folder, or one checkpoint file
+        run: run folder, checkpoint file, or folder of an exported model
         prompt: text to continue; without one the model begins a text of its own
         prompt_file: read the prompt from this UTF-8 file, or with - from standard
             input; its last line break belongs to it
@@ -69,7 +69,7 @@ def generate(
         top_k: sample among the k likeliest tokens; 0 among all
         top_p: sample among the likeliest tokens that hold this probability
         repetition_penalty: above 1 makes tokens of the text so far less likely
-        stop: end a sample before this string
+        stop: end a sample before this string; \n is a line break, \t a tab
         seed: same seed, same text
         cache: keep the decoding state; false computes every token anew, for the same
         device: auto takes a GPU if there is one
@@ -78,7 +78,7 @@ def generate(
             training text
         probe: memorised continues prefixes of the training text instead, and counts
             how often it goes on exactly as the text does
-        text: where the training text is now, for --probe; by default where it was
+        probe_text: where the training text is now; by default where it was
         json: print one JSON object, on one line, and no text
     """
     settings: dict[str, Any] = {
@@ -88,10 +88,11 @@ def generate(
         "top_k": top_k,
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
-        "stop": stop or None,
+        "stop": stop.replace("\\n", "\n").replace("\\t", "\t") or None,
         "seed": seed,
         "cache": cache,
     }
+    _check_probe(probe, probe_text, [prompt, prompt_file, stop, num_samples > 1])
     place = _place(device, precision)
     loaded = runs.load(run)
     options = ("--prompt", "--prompt_file")
@@ -99,7 +100,7 @@ def generate(
     model = loaded.model.to(device=place, dtype=TRUE.get(precision))
     if probe:
         with _mixed(place, precision):
-            return _show(memorised_by(loaded, text or None, seed=seed), json)
+            return _show(memorised_by(loaded, probe_text or None, seed=seed), json)
     made = continue_text(model, loaded.tokenizer, begun, **settings)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -119,6 +120,17 @@ def generate(
     if sys.stdout.isatty():
         print(f"{total:,} tokens, {total / seconds:,.0f} a second", file=sys.stderr)
     return 0
+
+
+def _check_probe(probe: str, text: str, others: list[Any]) -> None:
+    """Refuse options that would not be read."""
+    if text and not probe:
+        raise UsageError("--probe_text is read by --probe memorised alone")
+    if probe and any(others):
+        raise UsageError(
+            f"--probe {probe} makes its own prompts: leave out --prompt, "
+            f"--prompt_file, --stop and --num_samples"
+        )
 
 
 def _show(result: Memorised, json: bool) -> int:

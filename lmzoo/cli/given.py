@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lmzoo.errors import UsageError
-from lmzoo.runs import first_line
+from lmzoo.runs import first_line, write_atomically
 from lmzoo.text.readers import Notes, read_stream, read_text
 
 
@@ -66,3 +66,27 @@ def device(name: str) -> torch.device:
             f"--device {name}: torch cannot use it here ({first_line(error)}); use cpu"
         ) from error
     return found
+
+
+def write_figure(path: Path, text: str, option: str, begins: str) -> None:
+    """Write a page or a figure, over nothing but an older one.
+
+    Args:
+        path: where to.
+        text: of the file.
+        option: that named it, for messages.
+        begins: what every such file starts with.
+
+    Raises:
+        UsageError: a folder, a file of another kind, or a place that cannot be written.
+    """
+    try:
+        if path.is_dir():
+            raise UsageError(f"{option} {path} is a folder; name a file in it")
+        if path.exists() and not path.read_bytes().startswith(begins.encode()):
+            raise UsageError(
+                f"{option} {path} exists and is something else; name another file"
+            )
+        write_atomically(path, text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lmzoo import runs
 from lmzoo.analysis.diagram import draw
 from lmzoo.analysis.parameters import count, on_meta
+from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten
 from lmzoo.cli.params_output import as_json, show
@@ -58,8 +59,8 @@ def params(
         diagram: an SVG file to draw the architecture into.
     """
     if bool(run) == bool(model):
-        given = "both were given" if run else "neither was given"
-        raise UsageError(f"give RUN or --model NAME: {given}; {MORE}")
+        which = "both were given" if run else "neither was given"
+        raise UsageError(f"give RUN or --model NAME: {which}; {MORE}")
     if run:
         name, built, notes = _stored(run, typed, vocab_size)
     else:
@@ -67,25 +68,13 @@ def params(
     _require_length(built, length)
     table = count(built, length)
     if diagram:
-        _write(Path(diagram), draw(built, name))
+        given.write_figure(Path(diagram), draw(built, name), "--diagram", "<svg")
         notes.append(f"diagram: {diagram}")
     if json:
         print(to_json.dumps(as_json(name, built, table, notes), indent=2))
     else:
         show(name, built, table, notes)
     return 0
-
-
-def _write(file: Path, figure: str) -> None:
-    if file.is_dir():
-        raise UsageError(f"--diagram {file} is a folder; name a file, as model.svg")
-    try:
-        runs.write_atomically(file, figure.encode())
-    except OSError as error:  # a part of the path is a file
-        raise UsageError(f"--diagram {file}: {error.strerror or error}") from error
-
-
-# ---- which model ---------------------------------------------------------------------
 
 
 def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -117,6 +106,8 @@ def _stored(
             f"{changed[0]} cannot be changed: the model of {path} is as it was built; "
             f"count another with --model NAME"
         )
+    if path in models.entries()[0] and not Path(path).exists():
+        raise UsageError(f"{path}: no such run; for the zoo's give --model {path}")
     loaded = runs.load(path)
     name = loaded.stored["model"]
     arguments = loaded.stored["arguments"]
@@ -130,6 +121,10 @@ def _from_zoo(
 ) -> tuple[str, LanguageModel, list[str]]:
     """A model of the zoo, its options read by its constructor's annotations."""
     cls, typed = models.load(name), dict(typed)
+    if cls.pretrained:
+        raise UsageError(
+            f"--model {name} has no size of its own: give the folder of such a model"
+        )
     if "vocab_size" in typed:
         raise UsageError("--model.vocab_size: give --vocab_size, without the model")
     preset, notes = typed.pop("preset", None), []

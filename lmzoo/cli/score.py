@@ -1,5 +1,6 @@
 """``lmzoo score``: what each token of a text costs each model, side by side."""
 
+import math
 import sys
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
@@ -14,11 +15,13 @@ from lmzoo.cli.command import call
 from lmzoo.cli.score_columns import Column
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
-from lmzoo.runs import finite, write_atomically
+from lmzoo.runs import finite
 from lmzoo.scoring import Score
 from lmzoo.scoring.common import token_names
 from lmzoo.text.protocol import Tokenizer
 from lmzoo.text.readers import Notes, read_text
+
+NEARLY = 0.9  # share of a text's spans from which it counts as trained on
 
 
 def run(argv: list[str]) -> int:
@@ -42,7 +45,7 @@ def score(
     """Score a text: what each of its tokens costs each model, side by side.
 
     Args:
-        runs: run folders or checkpoint files.
+        runs: run folders, checkpoint files, or folders of exported models.
         text: the text itself.
         file: a file with the text; - reads standard input.
         import_: a JSON file with the log-probabilities of another model: {"name": ...,
@@ -60,17 +63,14 @@ def score(
     choices = _texts(continuations)
     others = [_imported(path, wanted) for path in import_]
     where = given.device(device)
-    if html and Path(html).is_dir():
-        raise UsageError(
-            f"--html {html}: cannot write a page over a folder; name a file"
-        )
     columns = [
         _column(path, name, wanted, stride, top_k, choices, where)
         for path, name in zip(runs, _names(runs), strict=True)
     ]
     columns += others
     if html:
-        _write(Path(html), score_page.page(wanted, columns))
+        page = score_page.page(wanted, columns)
+        given.write_figure(Path(html), page, "--html", "<!doctype html>")
     if json:
         print(dumps(finite(_plain(wanted, columns)), indent=1, ensure_ascii=True))
     else:
@@ -101,6 +101,12 @@ def _column(
         column.top = _top(scored, tokenizer)
     if texts:
         column.continuations = scoring.continuations(model, tokenizer, text, texts)
+        unknown = [t for t in texts if tokenizer.unk_id in tokenizer.encode(t)]
+        if tokenizer.unk_id is not None and unknown:
+            column.notices.append(
+                f"of the continuations, {unknown[0]!r} holds unknown symbols, whose cost "
+                f"is not that of the text: its share says nothing"
+            )
     return column
 
 
@@ -112,7 +118,8 @@ def _notices(score: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[s
         symbol = score.pieces(first + 1)[-1]
         found.append(
             f"{count:,} of {len(score.nll):,} tokens unknown ({symbol!r} first), "
-            f"scored as {tokenizer.symbols()[tokenizer.unk_id or 0]}, whatever they are"
+            f"scored as {tokenizer.symbols()[tokenizer.unk_id or 0]}, whatever they "
+            f"are: the figures are too low to compare"
         )
     if model.exhibit is not None:
         found.append(
@@ -125,11 +132,18 @@ def _notices(score: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[s
 def _seen_in_training(path: Path, text: str) -> list[str]:
     """Whether the text stands in the run's training text, if its hashes are there."""
     spans = stored_runs.read_spans(path)
-    if spans is None or not spans.occurs(text):
+    if spans is None:
+        return ["whether it was trained on cannot be told: no spans.bin is beside it"]
+    found = spans.present(text)
+    if not len(found) or not spans.exact:
+        return []
+    if NEARLY <= found.mean() < 1:
+        return [f"{found.mean():.1%} of this text occurs in the training text"]
+    if not found.all():
         return []
     return [
-        "every part of this text occurs in the training text: its score says how well "
-        "it was learned by heart, not how well such text is predicted"
+        "every part of this text occurs in the training text: its score may be of what "
+        "was learned by heart, and not of how such text is predicted"
     ]
 
 
@@ -179,24 +193,18 @@ def _names(paths: list[str]) -> list[str]:
     ]
 
 
-def _write(path: Path, page: str) -> None:
-    try:
-        write_atomically(path, page.encode("utf-8", "replace"))
-    except OSError as error:  # its folder cannot be made
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; choose another --html"
-        ) from error
-
-
 # ---- JSON ----------------------------------------------------------------------------
 
 
 def _top(score: Score, tokenizer: Tokenizer) -> list[list[tuple[str, float]]]:
     assert score.top is not None
     name = token_names(tokenizer)
+    rows = zip(score.nll.tolist(), *(part.tolist() for part in score.top), strict=True)
     return [
-        [(name(i), -value) for i, value in zip(ids, values, strict=True)]
-        for ids, values in zip(*(part.tolist() for part in score.top), strict=True)
+        []
+        if math.isnan(nats)
+        else [(name(i), -value) for i, value in zip(ids, values, strict=True)]
+        for nats, ids, values in rows
     ]
 
 
@@ -215,7 +223,9 @@ def _plain_column(column: Column) -> dict[str, Any]:
         "notices": column.notices,
     }
     if score.ids is not None and score.rank is not None:
-        plain |= {"ids": score.ids.tolist(), "ranks": score.rank.tolist()}
+        scored = zip(score.rank.tolist(), score.nll.tolist(), strict=True)
+        ranks = [None if math.isnan(nats) else rank for rank, nats in scored]
+        plain |= {"ids": score.ids.tolist(), "ranks": ranks}
     if column.top:
         plain["top"] = [
             [{"token": token, "logprob": -nats} for token, nats in row]

@@ -92,6 +92,8 @@ def continue_text(
     Raises:
         UsageError: an argument out of its range, or a tokenizer of another model.
     """
+    if not isinstance(prompt, str):
+        raise UsageError(f"a prompt is text, given a {type(prompt).__name__}")
     check_count("num_samples", num_samples, 1, MOST_SAMPLES)
     check_count("max_new_tokens", max_new_tokens, 0, MOST_TOKENS)
     stops = [stop] if isinstance(stop, str) else list(stop or [])
@@ -244,6 +246,6 @@ def _read_prompt(
     if left_out := first_seen(model, len(ids)):
         notes.append(
             f"the prompt has {len(ids):,} tokens; the model sees the last "
-            f"{len(ids) - left_out:,}"
+            f"{len(ids) - left_out:,} (past its edge a context moves on by halves)"
         )
     return ids, notes

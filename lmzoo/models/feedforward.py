@@ -137,6 +137,10 @@ class MLP(WindowModel):
     Maps tokens (B, T) to logits (B, T, V) for any T. Each layer adds
     W2 relu(W1 LN(x)) to x; its norm has no parameters.
 
+    Tried on tiny Shakespeare (90/10), 3,000 steps, one run each: rates of 1e-3, 3e-3,
+    1e-2 and 3e-2 end at 2.483, 2.483, 2.482 and 2.482 nats. It sees one token, and that
+    is what one token tells: a bigram table's loss.
+
     Args:
         vocab_size: number of distinct tokens V.
         context_length: tokens in a training window; the model sees one.
@@ -206,6 +210,9 @@ class Bare(WindowModel):
     """Embedding and head with nothing between: a bigram table of limited rank.
 
     Maps tokens (B, T) to logits (B, T, V) for any T.
+
+    Tried on tiny Shakespeare (90/10), 3,000 steps, one run each: rates of 1e-3, 1e-2
+    and 3e-2 end at 2.485, 2.482 and 2.482 nats; the default is in the middle.
 
     Args:
         vocab_size: number of distinct tokens V.

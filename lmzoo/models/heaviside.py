@@ -51,6 +51,9 @@ class Heaviside(WindowModel):
       straight-through estimator (Bengio, Leonard & Courville 2013, arXiv:1308.3432);
       every layer learns.
 
+    Its sizes and its optimizer are the exercise's own and were not tuned: it is shown
+    as it was handed out.
+
     Args:
         vocab_size: number of distinct tokens V.
         context_length: tokens in a training window; the model sees ``window``.

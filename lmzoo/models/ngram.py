@@ -29,6 +29,10 @@ class NGram(LanguageModel):
     ``order`` tokens of the training text: know this before giving a checkpoint away.
     Runs in one process only.
 
+    Tried: orders 3, 4, 5 and 6 give 2.049, 1.774, 1.669 and 1.698 nats on tiny
+    Shakespeare (90/10); on the King James Bible order 6 is better than 5 (1.928 against
+    1.961 bits per character).
+
     Args:
         vocab_size: V.
         context_length: tokens of an evaluation window; a prediction sees ``order - 1``.

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.protocol import REPLACEMENT, Tokenizer
 from lmzoo.text.tokenizers import whole_words
@@ -21,6 +22,8 @@ def encoded(
 
     A text of more than ``WHOLE`` characters is cut before white space, as a corpus is.
     """
+    if not isinstance(text, str):
+        raise UsageError(f"a text to score is a str, given a {type(text).__name__}")
     long = tokenizer.whole_words and len(text) > WHOLE
     parts = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))]
     for piece in whole_words([text]) if long else [text]:

@@ -41,6 +41,9 @@ class SplitEncoder:
                 kept = ids[: limit - self.stats.tokens]
                 chars = self._shorter(ids, kept, chars, self.tokenizer.token_chars)
                 sizes = self._shorter(ids, kept, sizes, self.tokenizer.token_bytes)
+                cut = ids[len(kept) :]
+                if self.unknown != "skip" and self.tokenizer.unk_id is not None:
+                    self.stats.oov -= int((cut == self.tokenizer.unk_id).sum())
                 ids = kept
             for piece in group:
                 self.stats.documents += between and piece is not END_OF_DOCUMENT

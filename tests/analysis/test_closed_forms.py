@@ -16,7 +16,12 @@ from lmzoo.analysis.closed_forms import (
 from lmzoo.analysis.parameters import count, on_meta
 from lmzoo.registry import models
 
-BUILT_IN = [name for name, e in models.entries()[0].items() if e.source == "lmzoo"]
+# "pretrained" is what its source is: it has no size and no formula of its own
+BUILT_IN = [
+    name
+    for name, entry in models.entries()[0].items()
+    if entry.source == "lmzoo" and name != "pretrained"
+]
 SIZES = {
     "vocab_size": st.integers(1, 300),
     "context_length": st.integers(1, 40),

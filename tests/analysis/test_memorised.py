@@ -160,7 +160,9 @@ def test_the_text_of_a_run_is_found_again(run: Path, tmp_path: Path) -> None:
     assert probed.held_out is not None
 
     moved = text.rename(tmp_path / "moved.txt")
-    with pytest.raises(UsageError, match=r"not found: .*no such file.*--text FILE"):
+    with pytest.raises(
+        UsageError, match=r"not found: .*no such file.*--probe_text FILE"
+    ):
         training_text(loaded)
     again = training_text(loaded, str(moved))
     assert np.array_equal(again.train, found.train)

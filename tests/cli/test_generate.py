@@ -129,7 +129,10 @@ def test_notes_go_to_standard_error(run: Path) -> None:
         "note: characters of the prompt that the vocabulary lacks, read as unknown: "
         "6 (the first: '_')"
     )
-    assert cropped == "note: the prompt has 31 tokens; the model sees the last 15"
+    assert cropped == (
+        "note: the prompt has 31 tokens; the model sees the last 15 "
+        "(past its edge a context moves on by halves)"
+    )
 
 
 def test_without_a_prompt_it_begins_a_text(run: Path) -> None:

@@ -113,12 +113,12 @@ def test_the_table_of_gpt2() -> None:
     assert "124,439,808 parameters, equal" in shown
 
 
-@pytest.mark.parametrize("name", list(models.entries()[0]))
+@pytest.mark.parametrize("name", [n for n in models.entries()[0] if n != "pretrained"])
 def test_every_member_has_a_table(name: str) -> None:
     shown = params(f"--model {name}").out
 
     assert "vocabulary 256 for want of a text; --vocab_size N sets it" in shown
-    assert "equal" in shown or models.load(name).pretrained  # its source's own
+    assert "equal" in shown
     assert "NOT" not in shown
     assert max(map(len, shown.splitlines())) <= 80
 

@@ -52,9 +52,9 @@ def test_the_probe_says_that_it_needs_the_text(run: Path, tmp_path: Path) -> Non
     try:
         refused = lmzoo(f"generate {moved} --probe memorised")
         assert refused.code == 2
-        assert "--text" in refused.err
-        line = f"generate {moved} --probe memorised --text {tmp_path / 'elsewhere.txt'}"
-        found = lmzoo(line)
+        assert "--probe_text" in refused.err
+        there = f"--probe_text {tmp_path / 'elsewhere.txt'}"
+        found = lmzoo(f"generate {moved} --probe memorised {there}")
         assert found.code == 0, found.err
     finally:
         (tmp_path / "elsewhere.txt").rename(story)
