@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from safetensors.torch import save_file
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from lmzoo import onnx, portable
 from lmzoo.errors import UsageError
+from lmzoo.files import write_json
+from lmzoo.generation import never_made
 from lmzoo.models import gpt2
-from lmzoo.runs import Run, write_json
+from lmzoo.runs import Run
 from lmzoo.text.exchange import library_tokenizer
 
 Format = Literal["safetensors", "hf", "onnx"]
@@ -114,7 +117,14 @@ def write_hf(run: Run, folder: Path) -> list[str]:
     tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
     save_file(tensors, folder / portable.WEIGHTS, metadata={"format": "pt"})
     _write_plain(folder / portable.CONFIG, {**config, **ends})
-    _write_plain(folder / "generation_config.json", {**ends, "pad_token_id": None})
+    if tokenizer.start_id is not None and library.post_processor is None:
+        start = tokenizer.symbols()[tokenizer.start_id]
+        library.post_processor = TemplateProcessing(
+            single=[start, "$A"], special_tokens=[(start, tokenizer.start_id)]
+        )
+    never = never_made(model, tokenizer)
+    decoding = {**ends, "pad_token_id": None, "suppress_tokens": never or None}
+    _write_plain(folder / "generation_config.json", decoding)
     _write_plain(folder / portable.TOKENIZER, json.loads(library.to_str()))
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.models.base import LanguageModel
 
 TOLERANCE = 1e-4  # largest difference of a logit
@@ -75,7 +75,7 @@ def write(model: LanguageModel, file: Path) -> str:
                 _export(model, tokens, file, dynamo, free)
             gap = _gap(model, file, _shapes(model, 1 in free))
         except Exception as error:  # the exporters raise anything, onnxruntime as well
-            failures.append(_reason(error))
+            failures.append(first_line(error))
             continue
         if gap <= TOLERANCE:
             fixed = "" if 1 in free else f"; T is fixed at {model.context_length}"
@@ -137,11 +137,6 @@ def _shapes(model: LanguageModel, free: bool) -> list[tuple[int, int]]:
 def _tokens(model: LanguageModel, rows: int, length: int) -> Tensor:
     generator = torch.Generator().manual_seed(length)
     return torch.randint(model.vocab_size, (rows, length), generator=generator)
-
-
-def _reason(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:120]
 
 
 @contextlib.contextmanager

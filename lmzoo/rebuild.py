@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules import module as hooks
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
 
@@ -66,11 +66,11 @@ def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageMod
         raise UsageError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"{path}: {name} refuses its arguments: {_short(error)}"
+            f"{path}: {name} refuses its arguments: {first_line(error)}"
         ) from error
     except (RuntimeError, OverflowError) as error:  # a size beyond what torch can count
         raise UsageError(
-            f"{path}: a {name} cannot be built from its arguments ({_short(error)})"
+            f"{path}: a {name} cannot be built from its arguments ({first_line(error)})"
         ) from error
 
 
@@ -158,8 +158,3 @@ def _limited(count: int, path: Path) -> Iterator[None]:
     finally:
         for one in registered:
             one.remove()
-
-
-def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]

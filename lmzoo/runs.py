@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from lmzoo import __version__, portable
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
+from lmzoo.files import write_atomically
 from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
 from lmzoo.rebuild import rebuild
@@ -230,47 +231,6 @@ def checkpoint_name(step: int) -> str:
 # ---- small files ---------------------------------------------------------------------
 
 
-def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Write ``parts`` under a temporary name, sync, and rename to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}; what was there before "
-            f"is untouched. Free space or choose another folder"
-        ) from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, atomically; NaN and infinity become null."""
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
-
-
-def finite(value: Any) -> Any:
-    """``value`` with every NaN and infinity replaced by None, as JSON wants it."""
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The run's manifest; empty if there is none.
 
@@ -300,9 +260,3 @@ def read_spans(path: str | os.PathLike[str]) -> Spans | None:
     folders = [path] if path.is_dir() else [path.parent, path.parent.parent]
     files = [folder / SPANS for folder in folders if (folder / SPANS).is_file()]
     return Spans.read(files[0]) if files else None
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's first line, short enough to stand inside another message."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]

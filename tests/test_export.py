@@ -83,8 +83,10 @@ def test_plain_transformers_reads_a_gpt(
         gap = (theirs(tokens).logits - run.model(tokens)).abs().max()
     assert gap < 1e-5
     for text in (TEXT, "Ω <unk> e\u0301\r\n\n  x<eod>", ""):
-        ids = words(text).input_ids
-        assert ids == run.tokenizer.encode(text).tolist()
+        ids = run.tokenizer.encode(text).tolist()
+        assert words(text, add_special_tokens=False).input_ids == ids
+        start = run.tokenizer.start_id
+        assert words(text).input_ids == ([] if start is None else [start]) + ids
         assert words.decode(ids) == run.tokenizer.decode(ids)
     prompt = torch.tensor([[3, 1, 4]])
     stream = generate(run.model, prompt, temperature=0)

@@ -20,6 +20,7 @@ PACKAGE = Path(lmzoo.__file__).parent
 # and `models` are two towers: never one another.
 FLOORS = [
     {"errors", "py.typed"},
+    {"files"},
     {"registry", "metrics"},
     {"text", "models"},
     {

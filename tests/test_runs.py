@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmzoo import runs
+from lmzoo import files, runs
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT
 from lmzoo.text.spans import Spans
@@ -182,14 +182,14 @@ def test_a_failed_write_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.json"
-    runs.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError, match="No space left"):
-        runs.write_json(path, {"a": 2})
+        files.write_json(path, {"a": 2})
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
@@ -198,21 +198,21 @@ def test_the_spans_of_a_run_are_found_from_its_folder_or_checkpoint(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "checkpoints" / runs.checkpoint_name(1)
-    runs.write_atomically(file, b"any")
+    files.write_atomically(file, b"any")
     assert runs.read_spans(tmp_path) is runs.read_spans(file) is None
 
     spans = Spans.build(["It was the best of times"])
-    runs.write_atomically(tmp_path / runs.SPANS, spans.to_bytes())
+    files.write_atomically(tmp_path / runs.SPANS, spans.to_bytes())
     for path in (tmp_path, file, str(file)):
         found = runs.read_spans(path)
         assert found is not None
         assert found.occurs("the best of times") is True
 
-    runs.write_atomically(tmp_path / runs.SPANS, spans.to_bytes()[:-1])
+    files.write_atomically(tmp_path / runs.SPANS, spans.to_bytes()[:-1])
     with pytest.raises(UsageError, match=r"spans\.bin is damaged"):
         runs.read_spans(file)
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
-    runs.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf")]})
+    files.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf")]})
     assert "NaN" not in (tmp_path / "x.json").read_text()

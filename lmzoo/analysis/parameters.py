@@ -141,9 +141,10 @@ def count(model: LanguageModel, length: int | None = None) -> ParameterTable:
     """
     length = length or model.context_length
     rows = {name: Component(name) for name in COMPONENTS}
+    last = last_map(model)
     first: dict[int, str] = {}  # id of a parameter -> the row that counts it
     for path, parameter in model.named_parameters(remove_duplicate=False):
-        parts = _parts(model, path, parameter)
+        parts = _parts(model, path, parameter, last)
         for name, numbers in parts.items():
             row = rows.setdefault(name, Component(name))
             if id(parameter) in first:
@@ -193,7 +194,9 @@ def state_size(model: LanguageModel) -> StateSize | None:
 # ---- which component a parameter belongs to ------------------------------------------
 
 
-def _parts(model: LanguageModel, path: str, parameter: Tensor) -> dict[str, int]:
+def _parts(
+    model: LanguageModel, path: str, parameter: Tensor, last: nn.Module | None
+) -> dict[str, int]:
     """Component -> numbers of one parameter; several where q, k and v are fused."""
     where, _, name = path.rpartition(".")
     module, leaf = model.get_submodule(where), where.rpartition(".")[2]
@@ -209,7 +212,7 @@ def _parts(model: LanguageModel, path: str, parameter: Tensor) -> dict[str, int]
         return {"convolution": numbers}
     if attention := attention_around(model, where):
         return _attention_parts(attention, module, name, leaf, numbers)
-    if leaf in ("head", "lm_head") or module is _last_map(model):
+    if leaf in ("head", "lm_head") or module is last:
         return {"head": numbers}
     if isinstance(module, nn.Linear) or re.search(r"mlp|feed_?forward", where, re.I):
         return {"MLP": numbers}
@@ -218,7 +221,8 @@ def _parts(model: LanguageModel, path: str, parameter: Tensor) -> dict[str, int]
 
 def component(model: LanguageModel, path: str) -> str:
     """The component of the parameter at ``path``; of a fused matrix, the first."""
-    return next(iter(_parts(model, path, model.get_parameter(path))))
+    parameter = model.get_parameter(path)
+    return next(iter(_parts(model, path, parameter, last_map(model))))
 
 
 def _attention_parts(
@@ -257,7 +261,7 @@ def is_attention(name: str, module: nn.Module) -> bool:
     return bool(known) and not type(module).__name__.endswith("Norm")
 
 
-def _last_map(model: LanguageModel) -> nn.Module | None:
+def last_map(model: LanguageModel) -> nn.Module | None:
     """The last linear map of a model, where it leads onto the vocabulary."""
     maps = [m for m in model.modules() if isinstance(m, nn.Linear)]
     return maps[-1] if maps and maps[-1].out_features == model.vocab_size else None

@@ -227,8 +227,12 @@ _Loader.add_implicit_resolver(
 
 
 def as_json(config: dict[str, Any]) -> str:
-    """One configuration as an argument for ``--config``."""
-    return json.dumps(config)
+    """One configuration as an argument for ``--config``.
+
+    YAML reads it: of JSON's escapes it refuses the pairs of surrogates.
+    """
+    text = json.dumps(config, ensure_ascii=False)
+    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def nested(flat: dict[str, Any], classes: dict[str, str]) -> dict[str, Any]:

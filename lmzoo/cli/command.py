@@ -35,7 +35,7 @@ def call(name: str, function: Callable[..., int], argv: list[str]) -> int:
     try:
         options = parser.parse_args(argv)
     except ArgumentError as error:
-        known = inspect.signature(function).parameters
+        known = [key.rstrip("_") for key in inspect.signature(function).parameters]
         more = f"see lmzoo {name} --help"
         line = shorten(str(error), known, more)
         raise UsageError(line if more in line else f"{line}; {more}") from error

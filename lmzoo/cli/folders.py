@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from lmzoo import runs
+from lmzoo import files, runs
 from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
@@ -108,8 +108,8 @@ class RunFolder:
         parser, config = cli._parser("fit"), cli.config["fit"].clone()
         config["data"]["init_args"]["tokenizer_state"] = None
         text = parser.dump(config, skip_link_targets=False, format="yaml")
-        runs.write_atomically(self.path / "config.yaml", text.encode())
-        runs.write_json(self.path / "tokenizer.json", data.tokenizer.state())
+        files.write_atomically(self.path / "config.yaml", text.encode())
+        files.write_json(self.path / "tokenizer.json", data.tokenizer.state())
         manifest = {
             **self.manifest,
             "format": runs.FORMAT,
@@ -124,12 +124,12 @@ class RunFolder:
         }
         if budget:
             manifest["budget"] = budget
-        runs.write_json(self.path / "manifest.json", manifest)
+        files.write_json(self.path / "manifest.json", manifest)
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
             self.resume_from and kept.exists()
         ):
-            runs.write_atomically(kept, data.spans().to_bytes())
+            files.write_atomically(kept, data.spans().to_bytes())
 
 
 def _locked(path: Path) -> filelock.BaseFileLock:

@@ -49,7 +49,7 @@ def generate(
     stop: str = "",
     seed: int = 42,
     cache: bool = True,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     precision: Precision = "32-true",
     variability: bool = False,
     probe: Literal["", "memorised"] = "",
@@ -72,7 +72,7 @@ def generate(
         stop: end a sample before this string; \n is a line break, \t a tab
         seed: same seed, same text
         cache: keep the decoding state; false computes every token anew, for the same
-        device: auto takes a GPU if there is one
+        device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps
         precision: as in fit
         variability: measure how the samples differ, and what they copied from the
             training text
@@ -101,6 +101,7 @@ def generate(
     if probe:
         with _mixed(place, precision):
             return _show(memorised_by(loaded, probe_text or None, seed=seed), json)
+    spans = runs.read_spans(run) if variability else None
     made = continue_text(model, loaded.tokenizer, begun, **settings)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -109,7 +110,7 @@ def generate(
     total = sum(len(sample.tokens) for sample in made.samples)
     speed = {"tokens": total, "seconds": seconds, "tokens_per_second": total / seconds}
     texts = [sample.text for sample in made.samples]
-    spread = measure(texts, runs.read_spans(run)) if variability else None
+    spread = measure(texts, spans) if variability else None
     if json:
         settings |= {"device": place, "precision": precision}
         extra = {"variability": spread.plain()} if spread else {}

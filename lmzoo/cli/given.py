@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lmzoo.errors import UsageError
-from lmzoo.runs import first_line, write_atomically
+from lmzoo.files import write_atomically
 from lmzoo.text.readers import Notes, read_stream, read_text
 
 
@@ -51,21 +51,24 @@ def text_or_file(
 
 
 def device(name: str) -> torch.device:
-    """``auto`` (a GPU if there is one), or a device by torch's name.
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
-        UsageError: torch does not know it, or it is not there.
+        UsageError: another name, or a device that is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(name)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"--device {name}: torch cannot use it here ({first_line(error)}); use cpu"
-        ) from error
-    return found
+    kind, _, number = name.partition(":")
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if kind not in there or (number and not number.isdecimal()):
+        raise UsageError(f"--device {name}: give auto, cpu, cuda, cuda:N or mps")
+    if int(number or 0) >= there[kind]:
+        raise UsageError(f"--device {name}: there is none here; give cpu")
+    return torch.device(name)
 
 
 def write_figure(path: Path, text: str, option: str, begins: str) -> None:

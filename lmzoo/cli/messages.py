@@ -53,6 +53,12 @@ def _polished(message: str) -> str:
     message = re.sub(
         r"Expected an? (\w+)\. Got value: ", r"expected \1, given ", message
     )
+    message = re.sub(
+        r"expected float, given (-?\.?(?:nan|inf)\w*)",
+        r"expected a finite number, given \1",
+        message,
+        flags=re.I,
+    )
     if "typing.Literal[" in message:
         head = message.split("Expected a", 1)[0]
         choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))

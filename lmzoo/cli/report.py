@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lmzoo import runs
+from lmzoo import files, runs
 from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
 from lmzoo.errors import UsageError
@@ -76,9 +76,9 @@ def finish(cli: Any) -> None:
     summary["notes"] = list(cli.notes)
     summary["versions"] = versions()
     _log_best(cli, summary)
-    runs.write_json(folder.path / "summary.json", summary)
+    files.write_json(folder.path / "summary.json", summary)
     card = model_card(cli, summary)
-    runs.write_atomically(folder.path / "MODEL_CARD.md", card.encode())
+    files.write_atomically(folder.path / "MODEL_CARD.md", card.encode())
     whole = summary["stopped"].startswith("by the Trainer")
     status = "running" if whole else "finished"
     checkpoints.write_index(status=status, stopped=summary["stopped"])

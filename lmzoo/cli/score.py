@@ -14,8 +14,8 @@ from lmzoo.cli import given, score_page, score_tables
 from lmzoo.cli.command import call
 from lmzoo.cli.score_columns import Column
 from lmzoo.errors import UsageError
+from lmzoo.files import finite
 from lmzoo.models.base import LanguageModel
-from lmzoo.runs import finite
 from lmzoo.scoring import Score
 from lmzoo.scoring.common import token_names
 from lmzoo.text.protocol import Tokenizer
@@ -57,7 +57,7 @@ def score(
         continuations: a JSON list of texts that may come next, to be weighed.
         json: print JSON, for programs.
         html: write a page to this file, each token coloured by its surprise.
-        device: auto, cpu, cuda, cuda:1, mps.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.
     """
     wanted = _text(text, file)
     choices = _texts(continuations)
@@ -104,8 +104,8 @@ def _column(
         unknown = [t for t in texts if tokenizer.unk_id in tokenizer.encode(t)]
         if tokenizer.unk_id is not None and unknown:
             column.notices.append(
-                f"of the continuations, {unknown[0]!r} holds unknown symbols, whose cost "
-                f"is not that of the text: its share says nothing"
+                f"of the continuations, {unknown[0]!r} holds unknown symbols, whose "
+                f"cost is not that of the text: its share says nothing"
             )
     return column
 

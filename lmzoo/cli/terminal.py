@@ -51,7 +51,8 @@ def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
         console.print(Text(f"{finding['severity']}: {finding['message']}"))
     run, plugins = summary["run"], "".join(f" --plugin {p}" for p in plugins)
     following = [
-        f"lmzoo test --ckpt_path {run}{plugins}" if summary["test"] else "",
+        f"lmzoo generate {run}{plugins}",
+        f'lmzoo score {run}{plugins} --text "..."',
         f"lmzoo validate --ckpt_path {run} --data.corpus pydoc{plugins}",
         f"tensorboard --logdir {run}",
     ]

@@ -7,6 +7,7 @@ from lmzoo.generation.text import (
     Sample,
     continue_text,
     generate_texts,
+    never_made,
 )
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "filter_logits",
     "generate",
     "generate_texts",
+    "never_made",
     "penalise",
 ]

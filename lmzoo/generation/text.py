@@ -102,7 +102,7 @@ def continue_text(
     ids, notes = _read_prompt(model, tokenizer, prompt)
     tokens = torch.tensor(ids, device=model.device).expand(num_samples, -1)
     check_sampling(model, tokens, seed=seed, **sampling)
-    banned = _never_made(model, tokenizer)
+    banned = never_made(model, tokenizer)
     stream = generate(model, tokens, seed=seed, banned=banned, **sampling)
     samples = [Sample(seed + i) for i in range(num_samples)]
     before = ids if prompt else []  # what starts a text is not part of it
@@ -211,8 +211,8 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def _never_made(model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
-    """The unknown, what only starts a text, and ids that stand for no token."""
+def never_made(model: LanguageModel, tokenizer: Tokenizer) -> list[int]:
+    """Ids never to be made: unknown, what only starts a text, what is no token."""
     special = {tokenizer.unk_id, tokenizer.start_id} - {tokenizer.eod_id, None}
     spare = range(tokenizer.vocab_size, model.vocab_size)
     return [token for token in (*special, *spare) if token is not None]

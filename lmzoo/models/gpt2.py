@@ -95,6 +95,9 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{key} {full[key]!r}: gpt knows only {known[0]!r}")
     if missing := {"vocab_size", "n_embd", "n_layer", "n_head"} - set(full):
         raise UsageError(f"config.json has no {sorted(missing)[0]!r}")
+    for key in DROPOUTS:
+        if not isinstance(full[key], int | float):
+            raise UsageError(f"{key} {full[key]!r}: expected a number")
     rates = {float(full[key]) for key in DROPOUTS}
     return {
         "vocab_size": full["vocab_size"],

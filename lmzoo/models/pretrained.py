@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.models.base import LanguageModel, Window
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -165,8 +165,7 @@ def _build(source: dict[str, Any]) -> Any:
             config, dtype=torch.float32, trust_remote_code=False
         )
     except Exception as error:  # a configuration can break the library in any way
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"source: transformers cannot build a causal language model of type "
-            f"{kind!r} ({said[:160]})"
+            f"{kind!r} ({first_line(error)})"
         ) from error

@@ -16,8 +16,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from lmzoo.errors import UsageError
+from lmzoo.files import write_atomically
 from lmzoo.text.readers import PIECE, Notes, read_text
-from lmzoo.text.store import cache_folder, cache_path, write_atomically
+from lmzoo.text.store import cache_folder, cache_path
 
 Documents = Callable[[Notes], Iterator[Iterable[str]]]
 

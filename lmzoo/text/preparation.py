@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from lmzoo.errors import UsageError
+from lmzoo.files import write_atomically
 from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
@@ -29,7 +30,6 @@ from lmzoo.text.store import (
     cache_folder,
     cache_path,
     open_store,
-    write_atomically,
     write_store,
 )
 from lmzoo.text.symbols import ListedTokenizer

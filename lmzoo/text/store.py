@@ -11,20 +11,19 @@ import json
 import os
 import struct
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from lmzoo.errors import UsageError
+from lmzoo.files import replacing
 
 _MAGIC = b"lmzoo-t1"
 _TAIL = struct.Struct("<32sQ8s")  # SHA-256 of the footer, its length, the magic
 _CHUNK = 1 << 20
-_STALE_SECONDS = 3600.0
+_ADVICE = "free some space or point LMZOO_CACHE to another folder"
 
 
 class TokenStore:
@@ -108,7 +107,7 @@ def write_store(
     dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
     counts: dict[str, int] = {}
     digest = hashlib.sha256()
-    with replacing(path) as file:
+    with replacing(path, _ADVICE) as file:
         for name, ids in chunks:
             data = np.ascontiguousarray(ids, dtype).data.cast("B")
             digest.update(data)
@@ -123,63 +122,6 @@ def write_store(
         raw = json.dumps(footer).encode()
         file.write(raw)
         file.write(_TAIL.pack(hashlib.sha256(raw).digest(), len(raw), _MAGIC))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    with replacing(path) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name ``path`` only when all of it is on disk.
-
-    Two writers at once are safe: each has its own temporary file, the last one wins.
-
-    Raises:
-        UsageError: the folder cannot be written, or the disk is full.
-    """
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.name + ".", suffix=".tmp", delete=False
-        ) as file:
-            temporary = file.name
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = ""
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent}: cannot write the token cache ({error.strerror or error}); "
-            "free some space or point LMZOO_CACHE to another folder"
-        ) from error
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _remove_stale(path: Path) -> None:
-    """Temporary files that a killed builder left; a live one's is younger."""
-    for old in path.parent.glob(path.name + ".*.tmp"):
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-                old.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def cache_path() -> Path:

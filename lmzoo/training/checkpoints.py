@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from lmzoo import __version__, runs
+from lmzoo import __version__, files, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from lmzoo.training.interruption import Interrupted, Interruption
@@ -171,7 +171,7 @@ class Checkpoints(Checkpoint):
         target = self.folder / "checkpoints" / self.best["file"]
         source = Path(str(trainer.ckpt_path or "")).parent / self.best["file"]
         if trainer.is_global_zero and not target.is_file() and source.is_file():
-            runs.write_atomically(target, source.read_bytes())
+            files.write_atomically(target, source.read_bytes())
         trainer.strategy.barrier()
         if not target.is_file():
             self.best = None
@@ -212,7 +212,7 @@ class Checkpoints(Checkpoint):
             file.name: {"sha256": runs.stated_digest(file)}
             for file in runs.newest_first(self.folder)
         }
-        runs.write_json(self.folder / "manifest.json", manifest)
+        files.write_json(self.folder / "manifest.json", manifest)
 
     def _delete(self, records: list[dict[str, Any]]) -> None:
         kept = {record["file"] for record in (self.best, self.last) if record}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lmzoo.files import write_json
 from lmzoo.metrics import bits_per, perplexity
 from lmzoo.models.ngram import NGram
-from lmzoo.runs import write_json
 from lmzoo.text.store import cache_folder
 
 ORDERS = {"unigram": 1, "trigram": 3, "5-gram": 5}

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lmzoo.files import write_atomically
 from lmzoo.generation import generate
-from lmzoo.runs import write_atomically
 
 COLUMNS = [
     "step",

@@ -117,7 +117,7 @@ def test_a_sample_of_spans_is_called_approximate(
 def test_without_spans_the_reason_is_given() -> None:
     found = variability([CAT, DOG])
     assert (found.known_words, found.longest_copied, found.copied) == (None, None, None)
-    assert str(found).count("needs the corpus") == 2
+    assert str(found).count("needs a run folder") == 2
     assert "spans.bin" in str(found)
 
 

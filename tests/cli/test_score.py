@@ -221,7 +221,7 @@ BAD = [
     ("--text=thé --continuations=[]", "expected a list of texts"),
     ('--text=thé --continuations=["a",""]', "expected non-empty texts"),
     ("--text=thé --device=abacus", "--device abacus"),
-    ("--text=thé --html=text.txt/out.html", "--html text.txt/out.html"),
+    ("--text=thé --html=text.txt/out.html", "cannot write text.txt/out.html"),
     ("--text=thé --html=.", "is a folder"),
     ("--file=text.txt --import=nope.json", "nope.json: no such file"),
     ("--file=text.txt --import=broken.json", "broken.json: is not JSON"),

@@ -486,4 +486,19 @@ def test_plugin_files_stand_in_the_next_commands(
         f"--trainer.max_steps 2 --trainer.default_root_dir {tmp_path / 'r'}"
     )
     assert result.code == 0, result.err
-    assert f"lmzoo test --ckpt_path {tmp_path / 'r'} --plugin {plugin}" in result.out
+    assert f"lmzoo generate {tmp_path / 'r'} --plugin {plugin}" in result.out
+
+
+def test_a_vocabulary_beyond_the_basic_plane_is_read_back(tmp_path: Path) -> None:
+    text = tmp_path / "smile.txt"
+    text.write_text("abc \U0001f389 caf\u00e9 \u2028 world\n" * 200, encoding="utf-8")
+    run = tmp_path / "run"
+    fit(f"--data.path {text} --trainer.max_steps 2 --trainer.default_root_dir {run}")
+    for line in (
+        f"validate --ckpt_path {run}",
+        f"fit --ckpt_path {run} --trainer.max_steps 4",
+        f"fit --init_from {run} --data.path {text} --trainer.max_steps 2 "
+        f"--trainer.default_root_dir {tmp_path / 'again'}",
+    ):
+        result = lmzoo(line)
+        assert result.code == 0, result.err

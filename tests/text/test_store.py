@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from lmzoo.errors import UsageError
+from lmzoo.files import replacing
 from lmzoo.text import store
-from lmzoo.text.store import open_store, replacing, write_store
+from lmzoo.text.store import open_store, write_store
 
 IDS = np.arange(3000, dtype=np.int32) % 700
 
@@ -78,7 +79,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_full_disk_is_one_line(tmp_path):
     with (
-        pytest.raises(UsageError, match=r"No space left.*LMZOO_CACHE"),
+        pytest.raises(UsageError, match=r"No space left.*free space or choose"),
         replacing(tmp_path / "a"),
     ):
         raise OSError(28, "No space left on device")
@@ -98,7 +99,7 @@ def test_writers_at_once(tmp_path):
 
 
 def test_leftovers_of_a_killed_builder_go(tmp_path):
-    old, young = tmp_path / "a.tokens.x.tmp", tmp_path / "a.tokens.y.tmp"
+    old, young = tmp_path / ".a.tokens.x.tmp", tmp_path / "a.tokens.y.tmp"
     for leftover in (old, young):
         leftover.write_bytes(b"half")
     os.utime(old, (0, 0))

@@ -1,0 +1,87 @@
+"""Small files that are there whole or not at all."""
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from lmzoo.errors import UsageError
+
+ADVICE = "what was there before is untouched; free space or choose another folder"
+_STALE_SECONDS = 3600.0
+
+
+@contextlib.contextmanager
+def replacing(path: Path, advice: str = ADVICE) -> Iterator[IO[bytes]]:
+    """A file that takes the name ``path`` only when all of it is on disk.
+
+    Two writers at once are safe: each has its own temporary file, the last one wins.
+
+    Raises:
+        UsageError: the folder cannot be written, or the disk is full; with ``advice``.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"cannot write {path}: {reason}; {advice}") from error
+
+
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write ``parts`` under a temporary name, sync, and rename to ``path``.
+
+    Raises:
+        UsageError: it cannot be written; nothing is left of it.
+    """
+    with replacing(path) as file:
+        for part in parts:
+            file.write(part)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, atomically; NaN and infinity become null."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n")
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every NaN and infinity replaced by None, as JSON wants it."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def _remove_stale(path: Path) -> None:
+    """Temporary files that a killed writer left; a live one's is younger."""
+    for old in path.parent.glob(f".{path.name}.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
+                old.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every file system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
