@@ -51,16 +51,34 @@ class Launcher(Protocol):
 
 def execute(job: Job) -> Outcome:
     """Run one job in a new process and wait for it."""
+    process = start(job)
+    try:
+        return finish(job, process)
+    except BaseException:  # stopped from outside: fit saves before it ends
+        process.terminate()
+        raise
+
+
+def start(job: Job, session: bool = False) -> "subprocess.Popen[bytes]":
+    """Begin a job; in a ``session`` of its own no Ctrl-C reaches it by itself."""
     job.folder.mkdir(parents=True, exist_ok=True)
     threads = {f"{name}_NUM_THREADS": str(job.threads) for name in ("OMP", "MKL")}
-    with (job.folder / "log.txt").open("ab") as log:
-        code = subprocess.call(
+    file = job.folder / "log.txt"
+    file.touch()  # now is when it started, also where an older log goes on
+    with file.open("ab") as log:
+        return subprocess.Popen(
             [sys.executable, "-m", "lmzoo", *job.argv],
             env={**os.environ, **threads, **job.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=session,
         )
+
+
+def finish(job: Job, process: "subprocess.Popen[bytes]") -> Outcome:
+    """Wait for a process that ``start`` began."""
+    code = process.wait()
     return Outcome(job.name, code, "" if code == 0 else last_error(job.folder))
 
 
