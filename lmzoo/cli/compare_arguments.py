@@ -12,7 +12,8 @@ from typing import Any
 
 from lmzoo.cli.arguments import load_yaml, pairs
 from lmzoo.compare import plan
-from lmzoo.compare.plan import Comparison, near
+from lmzoo.compare.plan import Comparison
+from lmzoo.compare.values import budget, near, seeds
 from lmzoo.errors import UsageError
 from lmzoo.registry import load_plugin, models
 
@@ -43,6 +44,7 @@ FIT = (  # sections of fit
     "compile",
 )
 DEFAULT_SEEDS = "3"
+RECORD = "comparison.json"  # in the folder: which comparison it holds
 
 
 @dataclass
@@ -170,7 +172,7 @@ def _models(given: dict[str, Any]) -> tuple[str, ...]:
 def _seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, list):
         value = ",".join(map(str, value)) + ","
-    return plan.seeds(str(value))
+    return seeds(str(value))
 
 
 def _budget(given: dict[str, Any]) -> tuple[str, float]:
@@ -181,7 +183,7 @@ def _budget(given: dict[str, Any]) -> tuple[str, float]:
         raise UsageError(
             "how long may each cell train? --budget.seconds N, .steps N or .tokens N"
         )
-    return plan.budget(asked[0].removeprefix("budget."), given[asked[0]])
+    return budget(asked[0].removeprefix("budget."), given[asked[0]])
 
 
 def _axes(given: dict[str, Any]) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from lmzoo.compare.results import Results
 
 STYLES = {"done": "green", "failed": "red", "excluded": "yellow", "running": "bold"}
+WIDE = 160  # columns where no terminal sets a limit
 ROWS = 24  # of the live table; the finished ones make room first
 
 
@@ -108,36 +109,24 @@ class Board:
         ]
 
 
+QUALITY = ("of seeds", "nats/token", "accuracy", "context")
+COST = ("parameters", "seconds", "tokens/s", "steps", "memory")
+
+
 def show(document: dict[str, Any], folder: Path) -> None:
     """The result: a line for each label, in the order asked for; nothing is ranked."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDE)
     cells = document["cells"]
-    labels = list(dict.fromkeys(cell["label"] for cell in cells))
     texts = {(cell["corpus"], cell["tokenizer"]) for cell in cells}
     unit = "bits_per_byte" if len(texts) > 1 else "bits_per_char"
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for title in (
-        unit.replace("_per_", "/"),
-        "of seeds",
-        "nats/token",
-        "accuracy",
-        "parameters",
-        "tokens/s",
-        "steps",
-        "seconds",
-        "memory",
-        "context",
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    protocols: list[str] = []
-    for label in labels:
-        group = [cell for cell in cells if cell["label"] == label]
-        table.add_row(*_summary_row(label, group, unit, protocols))
-    for name, row in document["floors"].items():
-        figures = [_number(row.get(unit)), "", _number(row.get("nll"))]
-        table.add_row(*(Text(cell, "dim") for cell in (f"floor: {name}", *figures)))
-    console.print(table, soft_wrap=not console.is_terminal)
+    protocols = list(dict.fromkeys(c["protocol"] for c in cells if "protocol" in c))
+    table = _result(document, unit, protocols, (*QUALITY, *COST))
+    if console.measure(table).maximum > console.width:  # the rest is in results.csv
+        table = _result(document, unit, protocols, (*QUALITY, *COST[:2]))
+    console.print()
+    console.print(table)
     for number, protocol in enumerate(protocols, 1):
         console.print(f"context {number}  {protocol}", soft_wrap=True, markup=False)
     _remarks(console, document, cells)
@@ -145,39 +134,58 @@ def show(document: dict[str, Any], folder: Path) -> None:
     console.print(f"next       tensorboard --logdir {folder}", soft_wrap=True)
 
 
-def _summary_row(
-    label: str, group: list[dict[str, Any]], unit: str, protocols: list[str]
-) -> list[str]:
-    done = [cell for cell in group if cell["status"] == "done"]
-    marked = f"{label} ({group[0]['mark']})" if group[0]["mark"] else label
-    if not done:
-        return [marked, group[0]["status"]]
+def _result(
+    document: dict[str, Any], unit: str, protocols: list[str], titles: tuple[str, ...]
+) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column(unit.replace("_per_", "/"), justify="right", no_wrap=True)
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    for label in dict.fromkeys(cell["label"] for cell in document["cells"]):
+        group = [cell for cell in document["cells"] if cell["label"] == label]
+        mark = group[0]["mark"]
+        named = f"{label} ({mark})" if mark else label
+        done = [cell for cell in group if cell["status"] == "done"]
+        if not done:
+            table.add_row(named, Text(group[0]["status"], "dim"))
+            continue
+        figures = _figures(done, len(group), unit, protocols)
+        cells = [figures[title] for title in titles]
+        table.add_row(named, _number(_mean(done, "best", unit)), *cells)
+    for name, row in document["floors"].items():
+        nats = {"nats/token": _number(row.get("nll"))}
+        cells = [_number(row.get(unit)), *(nats.get(title, "") for title in titles)]
+        table.add_row(*(Text(cell, "dim") for cell in (f"floor: {name}", *cells)))
+    return table
+
+
+def _figures(
+    done: list[dict[str, Any]], asked: int, unit: str, protocols: list[str]
+) -> dict[str, str]:
+    """The cells of one line, by their titles."""
     values = [cell["best"][unit] for cell in done if cell["best"][unit] is not None]
-    first = done[0]
-    if first["protocol"] not in protocols:
-        protocols.append(first["protocol"])
-    spread = f"{min(values):.3f}-{max(values):.3f}" if len(values) > 1 else ""
-    missing = f" {len(done)} of {len(group)}" if len(done) < len(group) else ""
+    spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
+    missing = f" ({len(done)} of {asked})" if len(done) < asked else ""
+    accuracy, memory = _mean(done, "best", "accuracy"), _mean(done, "peak_memory")
+    speed, trained = _mean(done, "tokens_per_second"), done[0]["tokens"]
+    return {
+        "of seeds": spread + missing,
+        "nats/token": _number(_mean(done, "best", "nll")),
+        "accuracy": "" if accuracy is None else f"{accuracy:.1%}",
+        "context": str(protocols.index(done[0]["protocol"]) + 1),
+        "parameters": f"{done[0]['parameters']:,}",
+        "seconds": f"{_mean(done, 'seconds'):.1f}",
+        "tokens/s": f"{speed:,.0f}" if speed and trained else "",
+        "steps": f"{_mean(done, 'steps'):,.0f}",
+        "memory": f"{memory / 2**20:.0f} MiB" if memory else "",
+    }
 
-    def mean(*keys: str) -> float:
-        found = [cell[keys[0]] for cell in done]
-        return statistics.fmean(
-            value[keys[1]] if keys[1:] else value for value in found
-        )
 
-    return [
-        marked,
-        _number(statistics.fmean(values) if values else None),
-        spread + missing,
-        _number(mean("best", "nll")),
-        f"{mean('best', 'accuracy'):.1%}",
-        f"{first['parameters']:,}",
-        f"{mean('tokens_per_second'):,.0f}" if first["tokens"] else "",
-        f"{mean('steps'):,.0f}",
-        f"{mean('seconds'):.1f}",
-        f"{mean('peak_memory') / 2**20:.0f} MiB" if first["peak_memory"] else "",
-        str(protocols.index(first["protocol"]) + 1),
-    ]
+def _mean(done: list[dict[str, Any]], *keys: str) -> float | None:
+    """Mean over the seeds of a figure of the record, or of a part of it."""
+    found = [cell[keys[0]][keys[1]] if keys[1:] else cell[keys[0]] for cell in done]
+    return statistics.fmean(found) if None not in found else None
 
 
 def _remarks(
