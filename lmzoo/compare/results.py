@@ -18,6 +18,7 @@ from lmzoo.training.checkpoints import versions
 
 FORMAT = 1
 SAME = "its curve is that of {}, value for value: this axis changed nothing"
+TOLERANCE = 0.05  # of a budget in seconds
 FIGURES = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
 COLUMNS = (
     "name",
@@ -79,6 +80,7 @@ class Results:
         """Both files, each in one piece or not at all."""
         cells = list(self.cells.values())
         flag_twins(cells)
+        flag_overtime(cells, self.header["budget"])
         runs.write_json(self.folder / "results.json", {**self.header, "cells": cells})
         text = as_csv(cells, list(self.header["axes"]))
         runs.write_atomically(self.folder / "results.csv", text.encode())
@@ -115,6 +117,24 @@ def flag_twins(cells: list[dict[str, Any]]) -> None:
         if same and one["axes"] != other["axes"] and _losses(one) == _losses(other):
             one["note"] = SAME.format(other["name"])
             other["note"] = SAME.format(one["name"])
+
+
+def flag_overtime(cells: list[dict[str, Any]], budget: dict[str, Any]) -> None:
+    """Note where a cell trained for another time than the budget said.
+
+    It did what its calibration promised; the machine was busy with something else then
+    or now, and its figures are not those of this budget.
+    """
+    if budget["kind"] != "seconds":
+        return
+    for cell in cells:
+        if cell["status"] != "done" or cell["mark"] == "counting" or cell["note"]:
+            continue
+        if abs(cell["seconds"] / budget["value"] - 1) > TOLERANCE:
+            cell["note"] = (
+                f"trained for {cell['seconds']:.1f} s where the budget is "
+                f"{budget['value']:g} s: the machine was not alone"
+            )
 
 
 def _losses(cell: dict[str, Any]) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""lmzoo compare, end to end on a small text: tables, failures, going on, mistakes."""
+"""lmzoo compare, end to end on a small text: tables, failures, resuming, mistakes."""
 
 import csv
 import json

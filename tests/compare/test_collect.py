@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmzoo.compare.collect import collect
-from lmzoo.compare.results import as_csv, flag_twins
+from lmzoo.compare.results import as_csv, flag_overtime, flag_twins
 from lmzoo.errors import UsageError
 from tests.cli.runner import lmzoo
 
@@ -155,6 +155,19 @@ def test_an_axis_that_changed_nothing_is_noted() -> None:
     assert "b" in cells[0]["note"]
     assert "a" in cells[1]["note"]
     assert [c["note"] for c in cells[2:]] == ["", ""]
+
+
+def test_a_cell_that_overran_its_seconds_is_noted() -> None:
+    cells = [
+        cell("a", {}, [1.0], seconds=10.4, mark=""),
+        cell("b", {}, [1.0], seconds=14.0, mark=""),
+        cell("c", {}, [1.0], seconds=0.1, mark="counting"),
+    ]
+    flag_overtime(cells, {"kind": "steps", "value": 10})
+    assert [c["note"] for c in cells] == ["", "", ""]
+
+    flag_overtime(cells, {"kind": "seconds", "value": 10})
+    assert [c["note"][:18] for c in cells] == ["", "trained for 14.0 s", ""]
 
 
 def test_the_csv_has_a_row_for_each_cell() -> None:
