@@ -1,0 +1,114 @@
+"""``lmzoo compare``: several models, seeds and settings under one budget.
+
+A cell is one ``lmzoo fit`` in its own process and run folder. What is done is kept: the
+same command goes on where it was stopped.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lmzoo.cli.compare_arguments import RECORD, Request, read
+from lmzoo.cli.compare_help import HELP
+from lmzoo.compare.jobs import Launcher
+from lmzoo.compare.plan import digest
+from lmzoo.compare.surroundings import machine
+from lmzoo.compare.values import near
+from lmzoo.errors import UsageError
+
+LAUNCHERS = {"local": "lmzoo.compare.local:Local"}
+
+
+def run(argv: list[str]) -> int:
+    """Compare; 1 if a cell failed, 130 if interrupted."""
+    if "--help" in argv or "-h" in argv:
+        print(HELP)
+        return 0
+    request = read(argv)
+    identity = _identity(request)
+    folder = request.out or Path("compare") / digest(identity)
+    _require_same(folder, identity)
+    launcher = _launcher(request)
+    # torch: after a typing error had its answer
+    from lmzoo.cli.compare_session import compare
+
+    before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: cells save first
+    try:
+        return compare(request, identity, folder, launcher)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _launcher(request: Request) -> Launcher:
+    """The launcher by its name, with the options that it declares.
+
+    Raises:
+        UsageError: no such launcher, or an option that it does not read.
+    """
+    name = request.comparison.launcher
+    if name not in LAUNCHERS:
+        raise UsageError(
+            f"--launcher {name}: choose {', '.join(LAUNCHERS)}{near(name, LAUNCHERS)}"
+        )
+    module, _, attribute = LAUNCHERS[name].partition(":")
+    cls = getattr(importlib.import_module(module), attribute)
+    known = [key for key in inspect.signature(cls).parameters if key != "parallel"]
+    for key in request.launching:
+        if key not in known:
+            raise UsageError(
+                f"--launcher.{key}: the {name} launcher reads "
+                f"{', '.join(known) or 'no options'}{near(key, known)}"
+            )
+    return cls(parallel=request.comparison.parallel, **request.launching)
+
+
+# ---- the folder ----------------------------------------------------------------------
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    """The comparison's own, and the processor where time on it is the budget."""
+    comparison = request.comparison
+    identity = comparison.identity()
+    if comparison.budget[0] == "seconds" and comparison.launcher == "local":
+        identity["processor"] = machine()["cpu"]
+    for name, value in os.environ.items():  # options of fit, which every cell reads
+        if name.startswith("LMZOO_FIT__"):
+            identity[name] = value
+    return identity
+
+
+def _require_same(folder: Path, identity: dict[str, Any]) -> None:
+    """A folder holds one comparison.
+
+    Raises:
+        UsageError: it holds another one, or something else.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        inside = folder.iterdir() if folder.is_dir() else [folder]
+        if folder.exists() and not all(path.name == ".lock" for path in inside):
+            raise UsageError(
+                f"--out {folder}: it is there, and holds no comparison; name a new "
+                f"folder"
+            )
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    for key in sorted({*before, *identity}):
+        if before.get(key) != identity.get(key):
+            raise UsageError(
+                f"{folder} holds a comparison with {key} = {before.get(key)!r}, this "
+                f"one has {identity.get(key)!r}; choose another --out, or leave it out"
+            )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
