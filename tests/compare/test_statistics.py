@@ -113,8 +113,8 @@ def test_the_null_is_rejected_about_once_in_twenty(seeds: int, own: float) -> No
         text = random.normal(0, 0.15, BLOCKS)
         a, b = (model(random, seeds=seeds, own=own, text=text) for _ in "ab")
         rejected += contrast("a", "b", a, b).verdict != TIE
-    assert rejected / 200 < 0.08
-    assert own or rejected / 200 > 0.025  # not blind either
+    assert rejected / 200 < 0.095  # 5 %, and three standard errors
+    assert own or rejected / 200 > 0.02  # not blind either
 
 
 def test_resampling_three_seeds_without_student_would_be_too_sure() -> None:
