@@ -48,6 +48,7 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    marks: tuple[float, ...] = ()
 
     def __call__(self, value: float) -> float:
         """Where ``value`` lies."""
@@ -57,7 +58,9 @@ class Scale:
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
     def ticks(self) -> list[float]:
-        """Round values inside the range."""
+        """The given marks, or round values, inside the range."""
+        if self.marks:
+            return [mark for mark in self.marks if self.low <= mark <= self.high]
         return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
 
 
@@ -86,7 +89,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def tick_label(value: float, step: float = 0.0) -> str:
     """``0.5``, ``20``, ``5k``, ``2M``: as few letters as tell ticks apart."""
-    if abs(value) >= 1000:
+    if abs(value) >= 10_000 or (abs(value) >= 1000 and value % 100 == 0):
         return short(value).replace(" ", "")
     places = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
     return f"{value:.{places}f}" if step else f"{value:g}"
@@ -108,9 +111,10 @@ class Chart(Sheet):
         y: tuple[float, float],
         log_x: bool = False,
         log_y: bool = False,
+        marks: tuple[float, ...] = (),
     ) -> None:
-        """Fix what the axes span."""
-        self.x = Scale(*_span(x, log_x), self.left, self.right, log_x)
+        """Fix what the axes span; ``marks`` are the ticks of x, if not round values."""
+        self.x = Scale(*_span(x, log_x), self.left, self.right, log_x, marks)
         self.y = Scale(*_span(y, log_y), self.bottom, self.top, log_y)
 
     def axes(self, title: str, x_label: str, y_label: str) -> None:

@@ -34,8 +34,7 @@ def styles(found: Comparison) -> dict[str, int]:
 def intervals(found: Comparison) -> str:
     """One line a label: each seed, the mean, its interval; floors as uprights."""
     rows, look = found.rows, styles(found)
-    names = [f"{row.rank}   {row.label}" if row.rank else row.label for row in rows]
-    wide = max(text_width(name, SIZE) for name in names) + 24
+    wide = max(text_width(row.label, SIZE) for row in rows) + 78
     chart = Chart(WIDTH * 1.4, TOP + 58 + 30 * len(rows) + 24, 0)
     chart.left, chart.right = wide, chart.width - 30
     ends = [e for row in rows for e in (row.figure.interval or row.figure.values)]
@@ -51,10 +50,11 @@ def intervals(found: Comparison) -> str:
     chart.text((chart.left + chart.right) / 2, chart.height - 10,
                f"{found.unit_words}, validation part", SIZE - 1, SOFT)  # fmt: skip
     _uprights(chart, near)
-    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+    for i, row in enumerate(rows):
         y = chart.top + 22 + 30 * i
         hue = colour(look[row.label])
-        chart.text(chart.left - 12, y + 5, name, SIZE, anchor="end")
+        chart.text(6, y + 5, row.rank, SIZE, SOFT, anchor="start")
+        chart.text(chart.left - 14, y + 5, row.label, SIZE, anchor="end")
         if row.figure.interval:
             a, b = (chart.x(end) for end in row.figure.interval)
             chart.rule(a, y, b, y, hue, width=5)
@@ -133,6 +133,7 @@ def _lines(
     y_range: tuple[float, float],
     marks: Mapping[str, float],
     log_y: bool = False,
+    ticks: tuple[float, ...] = (),
 ) -> str:
     curves = sorted(curves, key=lambda c: c.y[-1])[:MOST]
     names = [*(c.label for c in curves), *marks]
@@ -142,7 +143,7 @@ def _lines(
         low -= 0.04 * (high - low)
     xs = [x for c in curves for x in c.x]
     starts = [_first(c, high) for c in curves]
-    chart.scales((min(starts), max(xs)), (low, high), log_x=True, log_y=log_y)
+    chart.scales((min(starts), max(xs)), (low, high), True, log_y, ticks)
     chart.axes(title, x_label, y_label)
     ends = []
     for curve in curves:
@@ -181,9 +182,10 @@ def positions(found: Comparison) -> str | None:
     if not curves:
         return None
     low, top = min(min(c.y) for c in curves), max(max(c.y) for c in curves)
-    x_label = "position in the window (tokens seen before: one less)"
+    x_label = "position in a fresh window, tokens seen"
     title = "Who uses context: loss by position"
-    return _lines(curves, title, x_label, "bits per token", (low, top), {})
+    marks = _doubled(curves)
+    return _lines(curves, title, x_label, "bits per token", (low, top), {}, ticks=marks)
 
 
 def timing(found: Comparison, which: str) -> str | None:
@@ -206,20 +208,23 @@ def timing(found: Comparison, which: str) -> str | None:
     title = "Forward" if which == "forward" else "Forward and backward"
     title += " time against length"
     x_label = "sequence length, tokens"
-    span = (low / 1.15, top * 1.15)
-    return _lines(curves, title, x_label, "milliseconds", span, {}, log_y=True)
+    span, marks = (low / 1.15, top * 1.15), _doubled(curves)
+    return _lines(curves, title, x_label, "milliseconds", span, {}, True, marks)
+
+
+def _doubled(curves: Sequence[Curve]) -> tuple[float, ...]:
+    """From the first x by doubling to the last."""
+    first = min(c.x[0] for c in curves)
+    times = max(c.x[-1] for c in curves) / first
+    return tuple(first * 2**k for k in range(int(math.log2(times) + 1e-9) + 1))
 
 
 # ---- quality against cost ------------------------------------------------------------
 
 
 def scatter(found: Comparison, against: str) -> str | None:
-    """Quality against ``parameters`` or ``seconds``; an upright is the seeds' range."""
-    words = {
-        "parameters": ("parameters", lambda row: row.mean("parameters")),
-        "seconds": ("training time until the best check, s", seconds_to_best),
-    }
-    x_label, value = words[against]
+    """Quality against a cost of ``COSTS``; an upright is the range of the seeds."""
+    title, x_label, value = COSTS[against]
     points = [(row, x) for row in found.rows if (x := value(row))]
     if len(points) < 2:
         return None
@@ -232,7 +237,6 @@ def scatter(found: Comparison, against: str) -> str | None:
     margin = 0 if log else 0.15 * (max(xs) - min(xs)) or 0.1 * max(xs)
     x_range = (min(xs) / wide - margin, max(xs) * wide + margin)
     chart.scales(x_range, (min(ys) - pad, max(ys) + pad), log_x=log)
-    title = "Quality against size" if against == "parameters" else "Quality against time"
     chart.axes(title, x_label, found.unit_words)
     spots = [(chart.x(x), chart.y(row.figure.mean)) for row, x in points]
     taken.taken += [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
@@ -246,6 +250,13 @@ def scatter(found: Comparison, against: str) -> str | None:
     return chart.finish(title)
 
 
+def quality_against_time(found: Comparison) -> str | None:
+    """Against seconds to the best check; where all have the same, against speed."""
+    spent = [s for r in found.rows if r.mark != "counting" and (s := seconds_to_best(r))]
+    same = bool(spent) and max(spent) < 1.3 * min(spent)
+    return scatter(found, "speed" if same else "seconds")
+
+
 def seconds_to_best(row: Row) -> float | None:
     """Mean training seconds of the check with the best weights."""
     found = []
@@ -257,7 +268,23 @@ def seconds_to_best(row: Row) -> float | None:
     return sum(whole) / len(whole) if whole else None
 
 
-Figure = Callable[[], str | None]
+COSTS: Mapping[str, tuple[str, str, Callable[[Row], float | None]]] = {
+    "parameters": (
+        "Quality against size",
+        "parameters",
+        lambda row: row.mean("parameters"),
+    ),
+    "seconds": (
+        "Quality against time",
+        "training time until the best check, s",
+        seconds_to_best,
+    ),
+    "speed": (
+        "Quality against speed",
+        "training speed, tokens a second",
+        lambda row: row.mean("tokens_per_second"),
+    ),
+}
 
 
 def _capital(words: str) -> str:

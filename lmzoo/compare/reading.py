@@ -25,7 +25,7 @@ class Row:
         cells: finished ones with a figure, by seed.
         missing: failed, excluded, waiting, or finished without a finite figure.
         figure: the ranked figure over seeds.
-        rank: "1", "2-4"; "" where nothing can be ranked.
+        rank: "1", "2–4"; "" where nothing can be ranked.
     """
 
     label: str

@@ -237,7 +237,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def ranks(spreads: Mapping[str, Spread], pairs: Sequence[Pair]) -> dict[str, str]:
-    """Label -> "1" or "2-4": labels that nothing sets apart share their places.
+    """Label -> "1" or "2–4": labels that nothing sets apart share their places.
 
     Two labels are set apart by a shown difference and intervals that do not overlap.
     The order by mean is cut only where every label before the cut is set apart from
@@ -252,7 +252,7 @@ def ranks(spreads: Mapping[str, Spread], pairs: Sequence[Pair]) -> dict[str, str
     for end in range(1, len(order) + 1):
         before, behind = order[start:end], order[end:]
         if all(_apart(spreads, shown, a, b) for a in before for b in behind):
-            name = f"{start + 1}" if end - start == 1 else f"{start + 1}-{end}"
+            name = f"{start + 1}" if end - start == 1 else f"{start + 1}–{end}"
             found.update(dict.fromkeys(before, name))
             start = end
     return found

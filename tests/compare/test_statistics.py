@@ -237,10 +237,10 @@ def test_ranks_are_groups() -> None:
     }
     every = [_pair(x, y) for x in "abcd" for y in "abcd" if x < y]
 
-    assert ranks(spreads, every) == {"a": "1", "b": "2-3", "c": "2-3", "d": "4"}
+    assert ranks(spreads, every) == {"a": "1", "b": "2–3", "c": "2–3", "d": "4"}
     # one pair without a shown difference joins all that lies between its two
     joined = [p for p in every if (p.one, p.other) != ("a", "d")] + [
         _pair("a", "d", TIE)
     ]
-    assert set(ranks(spreads, joined).values()) == {"1-4"}
+    assert set(ranks(spreads, joined).values()) == {"1–4"}
     assert set(ranks({"a": spread([2.0]), "b": spread([9.0])}, []).values()) == {""}

@@ -1,0 +1,313 @@
+"""The findings in sentences, made from the same rows as the tables.
+
+Every number in them is one of a table's, or the difference or ratio of two.
+"""
+
+from collections.abc import Sequence
+
+from lmzoo.compare.reading import Comparison, Row
+from lmzoo.compare.statistics import TIE, Pair
+from lmzoo.compare.words import (
+    between,
+    count,
+    decimals,
+    listed,
+    percent,
+    plural,
+    seconds,
+    size,
+    with_interval,
+)
+
+FEW = 3  # tied pairs that are named one by one
+
+
+def paragraph(found: Comparison) -> list[str]:
+    """Who wins, against which floors, at what cost, and what is not shown."""
+    if found.best is None:
+        return ["No run has finished, so there is nothing to compare yet."]
+    parts = [_winners(found), _floors(found), _cost(found), _not_shown(found)]
+    return [" ".join(part) for part in parts if part]
+
+
+# ---- who -----------------------------------------------------------------------------
+
+
+def _winners(found: Comparison) -> list[str]:
+    said = []
+    for corpus in found.corpora:
+        rows = [row for row in found.rows if row.corpus == corpus]
+        if rows:
+            where = f" on {corpus}" if len(found.corpora) > 1 else ""
+            said += _first_place(found, rows, where)
+    if len(found.tokenizers) > 1:
+        said.append(
+            f"The tokenizers differ ({listed(found.tokenizers)}), so nats per token and "
+            "perplexity do not compare and the ranking is in bits per byte."
+        )
+    elif len(found.corpora) > 1:
+        said.append(
+            "The texts differ, so models are ranked within a text only, in bits per byte."
+        )
+    return said
+
+
+def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
+    best = rows[0]
+    value = f"{with_interval(best.figure)} {found.unit_words}"
+    if len(rows) == 1:
+        return [f"{_after(found)} {best.label} reached {value}{where}."]
+    if not best.rank:
+        return _one_seed(found, rows, where)
+    group = [row for row in rows if row.rank == best.rank]
+    rest = rows[len(group) :]
+    over = f"mean of {plural(len(best.cells), 'seed')} and its 95 % interval"
+    if len(group) == 1:
+        said = [
+            f"{_after(found)} {best.label} is best{where}: {value} on the validation "
+            f"part ({over})."
+        ]
+        return said + _lead(found, best, rows[1], over)
+    lowest = (
+        f"{_after(found)} no single model is shown to be best{where}: "
+        f"{listed([row.label for row in group])} share the first "
+        f"{len(group)} places. The lowest mean is that of {best.label}, {value} ({over})."
+    )
+    return [lowest, *(_lead(found, best, rest[0], over) if rest else [])]
+
+
+def _one_seed(found: Comparison, rows: list[Row], where: str) -> list[str]:
+    best, second = rows[:2]
+    said = [
+        f"{_after(found)} {best.label} has the lowest figure{where}, "
+        f"{decimals(best.figure.mean)} {found.unit_words}, and {second.label} the next, "
+        f"{decimals(second.figure.mean)}."
+    ]
+    return [*said, _unranked(best)]
+
+
+def _unranked(best: Row) -> str:
+    return (
+        f"There is one seed of {best.label} only, which says nothing about training "
+        "noise: no model is ranked, and what the pairwise table calls better or worse "
+        "is about the text alone."
+    )
+
+
+def _lead(found: Comparison, best: Row, other: Row, over: str) -> list[str]:
+    del over
+    pair = found.pair(best.label, other.label)
+    if pair is None:
+        return []
+    gap = abs(pair.difference)
+    share = percent(gap / other.figure.mean)
+    ends = sorted(abs(end) for end in pair.interval) if pair.interval else None
+    same_sign = pair.interval and pair.interval[0] * pair.interval[1] > 0
+    interval = f", 95 % interval {between((ends[0], ends[1]))}" if ends else ""
+    if not same_sign or not pair.shown:
+        return [
+            f"{other.label} follows with {with_interval(other.figure)}, a difference of "
+            f"{decimals(gap)} bits ({share})."
+        ]
+    return [
+        f"{other.label} follows with {with_interval(other.figure)}: the lead is "
+        f"{decimals(gap)} bits ({share}{interval}; p = {p_value(pair.adjusted)} after "
+        f"Holm's correction over {plural(len(found.pairs), 'pair')})."
+    ]
+
+
+def p_value(p: float) -> str:
+    """Three decimals, and no claim beyond them."""
+    return "0.001 or less" if p < 0.0015 else f"{p:.3f}"
+
+
+def _after(found: Comparison) -> str:
+    budget = found.results.get("budget") or {}
+    ending = "" if budget.get("kind") == "flops" else " of training"
+    return f"After {found.budget()}{ending},"
+
+
+# ---- against what --------------------------------------------------------------------
+
+
+def _floors(found: Comparison) -> list[str]:
+    floors, counted = found.floors(), found.counted_floor()
+    if counted is None or len(found.corpora) > 1:
+        return []
+    packed = {k: v for k, v in floors.items() if k in ("bz2", "xz")}
+    name, value = counted
+    said = f"On the same text a counted {name} model reaches {decimals(value)}"
+    if packed:
+        best = min(packed, key=lambda k: packed[k])
+        said += f" and the compressor {best} {decimals(packed[best])}"
+    sides = {"below": [], "above": [], "not told apart from": []}
+    for row in found.rows:
+        if row.mark != "counting":
+            sides[_side(row, value)].append(row.label)
+    words = [
+        f"{listed(labels)} {'is' if len(labels) == 1 else 'are'} {side} the {name} floor"
+        for side, labels in sides.items()
+        if labels
+    ]
+    return [f"{said}.", f"{_capital('; '.join(words))}."] if words else [f"{said}."]
+
+
+def _side(row: Row, floor: float) -> str:
+    low, high = row.figure.interval or (row.figure.mean, row.figure.mean)
+    if high < floor:
+        return "below"
+    return "above" if low > floor else "not told apart from"
+
+
+# ---- at what cost --------------------------------------------------------------------
+
+
+def _cost(found: Comparison) -> list[str]:
+    trained = [row for row in found.rows if row.mark != "counting"]
+    if not trained or len(found.corpora) > 1:
+        return []
+    best, others = trained[0], trained[1:]
+    facts = [f"{count(best.mean('parameters'))} parameters"]
+    if best.mean("tokens_per_second"):
+        facts.append(f"{count(best.mean('tokens_per_second'))} tokens a second")
+    if best.mean("peak_memory"):
+        facts.append(f"{size(best.mean('peak_memory'))} of memory at its peak")
+    said = [f"The cost of {best.label}: {listed(facts)}{_beside(best, others)}."]
+    return said + _times(found, best, others)
+
+
+def _beside(best: Row, others: Sequence[Row]) -> str:
+    if not others:
+        return ""
+    other = others[0]
+    facts = []
+    for key, word in (("parameters", "the parameters"), ("tokens_per_second", "the speed")):
+        mine, its = best.mean(key), other.mean(key)
+        if mine and its:
+            facts.append(f"{mine / its:.2f} times {word}")
+    return f" ({listed(facts)} of {other.label})" if facts else ""
+
+
+def _times(found: Comparison, best: Row, others: Sequence[Row]) -> list[str]:
+    counted, facts = found.counted_floor(), []
+    if counted:
+        facts.append(_reach(best, counted[1], f"the {counted[0]} floor"))
+    facts += [_reach(best, row.figure.mean, f"the best of {row.label}") for row in others]
+    met = [fact for fact in facts if fact]
+    return [f"It reached {listed(met)}."] if met else []
+
+
+def _reach(row: Row, target: float, name: str) -> str:
+    times = row.seconds_to(target)
+    if not times:
+        return ""
+    seeds = "" if len(times) == len(row.cells) else f" in {len(times)} of its seeds"
+    return f"{name} after {seconds(sum(times) / len(times))} s{seeds}"
+
+
+# ---- what is not shown ---------------------------------------------------------------
+
+
+def _not_shown(found: Comparison) -> list[str]:
+    said = [
+        *_ties(found),
+        *_few_seeds(found),
+        *_protocols(found),
+        *_sizes(found),
+        *_rates(found),
+        *_missing(found),
+        "The best weights were chosen on the validation part that these figures are "
+        "measured on; the test column, where there is one, was not looked at before.",
+    ]
+    return [f"What this does not show. {said[0]}", *said[1:]]
+
+
+def _ties(found: Comparison) -> list[str]:
+    ties = [pair for pair in found.pairs if pair.verdict == TIE]
+    if not ties:
+        return []
+    if len(ties) > FEW:
+        return [
+            f"No difference was shown in {len(ties)} of {len(found.pairs)} pairs; the "
+            "pairwise table names them."
+        ]
+    words = [f"{pair.one} and {pair.other} ({_gap(pair)})" for pair in ties]
+    return [f"No difference was shown between {listed(words)}."]
+
+
+def _gap(pair: Pair) -> str:
+    gap = f"{decimals(abs(pair.difference))} bits"
+    return f"{gap}, interval {between(pair.interval)}" if pair.interval else gap
+
+
+def _few_seeds(found: Comparison) -> list[str]:
+    if found.best and not found.best.rank and len(found.rows) > 1:
+        return ["How much other seeds would move these figures is not known."]
+    few = [row.label for row in found.rows if 0 < len(row.cells) < found.seeds]
+    few = [label for label in few if label not in _counting(found)]
+    if not few:
+        return []
+    word = "has" if len(few) == 1 else "have"
+    return [f"{listed(few)} {word} fewer finished seeds than the others."]
+
+
+def _counting(found: Comparison) -> set[str]:
+    return {row.label for row in found.rows if row.mark == "counting"}
+
+
+def _protocols(found: Comparison) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for row in found.rows:
+        for cell in row.cells[:1]:
+            length = cell.get("context_length")
+            told = f"{length} tokens" if length else "not stated"
+            groups.setdefault(told, []).append(row.label)
+    if len(groups) < 2 and len(found.protocols()) < 2:
+        return []
+    if len(groups) < 2:
+        return ["The models are not evaluated under one protocol: the table says which."]
+    words = [f"{told} for {listed(labels)}" for told, labels in groups.items()]
+    return [
+        f"The models do not see the same context: {listed(words)}. A longer context is "
+        "part of what a figure measures."
+    ]
+
+
+def _sizes(found: Comparison) -> list[str]:
+    trained = [row for row in found.rows if row.mark != "counting"]
+    sizes = sorted(s for row in trained if (s := row.mean("parameters")))
+    match = found.results.get("match")
+    if match and sizes:
+        target = match.get("params")
+        ends = f"from {count(sizes[0])} to {count(sizes[-1])}"
+        return [f"Sizes were matched to {count(target)} parameters ({ends})."]
+    if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
+        ends = f"from {count(sizes[0])} to {count(sizes[-1])} parameters"
+        return [f"Sizes were not matched: {ends}."]
+    return []
+
+
+def _rates(found: Comparison) -> list[str]:
+    tuned = found.results.get("tuned")
+    if tuned:
+        trials = plural(int(tuned.get("trials") or 0), "trial")
+        return [f"Learning rates were searched for each model, {trials} each."]
+    return [
+        "Learning rates are each model's own defaults, not searched for this budget: "
+        "another rate could change the order."
+    ]
+
+
+def _missing(found: Comparison) -> list[str]:
+    missing = [cell for cell in found.cells if cell.get("status") != "done"]
+    if not missing:
+        return []
+    kinds = {}
+    for cell in missing:
+        kinds.setdefault(cell.get("status"), []).append(cell["name"])
+    words = [f"{len(names)} {status}" for status, names in kinds.items()]
+    return [f"Of {plural(len(found.cells), 'run')}, {listed(words)}: listed below."]
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
