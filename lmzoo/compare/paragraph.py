@@ -19,6 +19,7 @@ from lmzoo.compare.words import (
     with_interval,
 )
 
+BELOW, ABOVE, NEITHER = "below it", "above it", "not told apart from it"
 FEW = 3  # tied pairs that are named one by one
 
 
@@ -64,16 +65,20 @@ def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
     over = f"mean of {plural(len(best.cells), 'seed')} and its 95 % interval"
     if len(group) == 1:
         said = [
-            f"{_after(found)} {best.label} is best{where}: {value} on the validation "
+            f"{_after(found)} {_named(best)} is best{where}: {value} on the validation "
             f"part ({over})."
         ]
-        return said + _lead(found, best, rows[1], over)
+        return said + _lead(found, best, rows[1])
     lowest = (
         f"{_after(found)} no single model is shown to be best{where}: "
         f"{listed([row.label for row in group])} share the first "
         f"{len(group)} places. The lowest mean is that of {best.label}, {value} ({over})."
     )
-    return [lowest, *(_lead(found, best, rest[0], over) if rest else [])]
+    return [lowest, *(_lead(found, best, rest[0]) if rest else [])]
+
+
+def _named(row: Row) -> str:
+    return f"{row.label} (counted, not trained)" if row.mark == "counting" else row.label
 
 
 def _one_seed(found: Comparison, rows: list[Row], where: str) -> list[str]:
@@ -94,8 +99,7 @@ def _unranked(best: Row) -> str:
     )
 
 
-def _lead(found: Comparison, best: Row, other: Row, over: str) -> list[str]:
-    del over
+def _lead(found: Comparison, best: Row, other: Row) -> list[str]:
     pair = found.pair(best.label, other.label)
     if pair is None:
         return []
@@ -111,14 +115,14 @@ def _lead(found: Comparison, best: Row, other: Row, over: str) -> list[str]:
         ]
     return [
         f"{other.label} follows with {with_interval(other.figure)}: the lead is "
-        f"{decimals(gap)} bits ({share}{interval}; p = {p_value(pair.adjusted)} after "
+        f"{decimals(gap)} bits ({share}{interval}; p {p_value(pair.adjusted)} after "
         f"Holm's correction over {plural(len(found.pairs), 'pair')})."
     ]
 
 
 def p_value(p: float) -> str:
-    """Three decimals, and no claim beyond them."""
-    return "0.001 or less" if p < 0.0015 else f"{p:.3f}"
+    """``= 0.012``, with no claim beyond four decimals."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
 
 
 def _after(found: Comparison) -> str:
@@ -140,14 +144,14 @@ def _floors(found: Comparison) -> list[str]:
     if packed:
         best = min(packed, key=lambda k: packed[k])
         said += f" and the compressor {best} {decimals(packed[best])}"
-    sides = {"below": [], "above": [], "not told apart from": []}
+    sides = {BELOW: [], ABOVE: [], NEITHER: []}
     for row in found.rows:
         if row.mark != "counting":
             sides[_side(row, value)].append(row.label)
     words = [
-        f"{listed(labels)} {'is' if len(labels) == 1 else 'are'} {side} the {name} floor"
-        for side, labels in sides.items()
-        if labels
+        f"{side if i else side.replace('it', f'the {name} floor')} "
+        f"{'is' if len(labels) == 1 else 'are'} {listed(labels)}"
+        for i, (side, labels) in enumerate((s, ls) for s, ls in sides.items() if ls)
     ]
     return [f"{said}.", f"{_capital('; '.join(words))}."] if words else [f"{said}."]
 
@@ -155,8 +159,8 @@ def _floors(found: Comparison) -> list[str]:
 def _side(row: Row, floor: float) -> str:
     low, high = row.figure.interval or (row.figure.mean, row.figure.mean)
     if high < floor:
-        return "below"
-    return "above" if low > floor else "not told apart from"
+        return BELOW
+    return ABOVE if low > floor else NEITHER
 
 
 # ---- at what cost --------------------------------------------------------------------
@@ -173,7 +177,7 @@ def _cost(found: Comparison) -> list[str]:
     if best.mean("peak_memory"):
         facts.append(f"{size(best.mean('peak_memory'))} of memory at its peak")
     said = [f"The cost of {best.label}: {listed(facts)}{_beside(best, others)}."]
-    return said + _times(found, best, others)
+    return said + _times(found, best, others) + _recipe(found)
 
 
 def _beside(best: Row, others: Sequence[Row]) -> str:
@@ -213,11 +217,10 @@ def _not_shown(found: Comparison) -> list[str]:
         *_ties(found),
         *_few_seeds(found),
         *_protocols(found),
-        *_sizes(found),
-        *_rates(found),
+        *_unequal(found),
         *_missing(found),
-        "The best weights were chosen on the validation part that these figures are "
-        "measured on; the test column, where there is one, was not looked at before.",
+        "The best weights were chosen on the same validation part that these figures are "
+        "measured on.",
     ]
     return [f"What this does not show. {said[0]}", *said[1:]]
 
@@ -237,7 +240,11 @@ def _ties(found: Comparison) -> list[str]:
 
 def _gap(pair: Pair) -> str:
     gap = f"{decimals(abs(pair.difference))} bits"
-    return f"{gap}, interval {between(pair.interval)}" if pair.interval else gap
+    if not pair.interval:
+        return gap
+    gap += f", interval {between(pair.interval)}"
+    alone = pair.interval[0] * pair.interval[1] > 0
+    return f"{gap}, which Holm's correction does not let stand" if alone else gap
 
 
 def _few_seeds(found: Comparison) -> list[str]:
@@ -273,29 +280,37 @@ def _protocols(found: Comparison) -> list[str]:
     ]
 
 
-def _sizes(found: Comparison) -> list[str]:
-    trained = [row for row in found.rows if row.mark != "counting"]
-    sizes = sorted(s for row in trained if (s := row.mean("parameters")))
-    match = found.results.get("match")
-    if match and sizes:
-        target = match.get("params")
-        ends = f"from {count(sizes[0])} to {count(sizes[-1])}"
-        return [f"Sizes were matched to {count(target)} parameters ({ends})."]
-    if len(sizes) > 1 and sizes[-1] > 1.02 * sizes[0]:
-        ends = f"from {count(sizes[0])} to {count(sizes[-1])} parameters"
-        return [f"Sizes were not matched: {ends}."]
-    return []
-
-
-def _rates(found: Comparison) -> list[str]:
-    tuned = found.results.get("tuned")
+def _recipe(found: Comparison) -> list[str]:
+    """What was made equal."""
+    said, match, tuned = [], found.results.get("match"), found.results.get("tuned")
+    if match and (ends := _ends(found)):
+        spans = f"{count(ends[0])} to {count(ends[1])}"
+        said.append(f"Sizes were matched to {count(match.get('params'))} ({spans}).")
     if tuned:
         trials = plural(int(tuned.get("trials") or 0), "trial")
-        return [f"Learning rates were searched for each model, {trials} each."]
-    return [
-        "Learning rates are each model's own defaults, not searched for this budget: "
-        "another rate could change the order."
-    ]
+        said.append(f"Learning rates were searched for each model, {trials} each.")
+    return said
+
+
+def _unequal(found: Comparison) -> list[str]:
+    """What was not made equal."""
+    said, ends = [], _ends(found)
+    if ends and not found.results.get("match") and ends[1] > 1.02 * ends[0]:
+        spans = f"from {count(ends[0])} to {count(ends[1])} parameters"
+        said.append(f"Sizes were not matched: {spans}.")
+    if not found.results.get("tuned"):
+        said.append(
+            "Learning rates are each model's own defaults, not searched for this budget: "
+            "another rate could change the order."
+        )
+    return said
+
+
+def _ends(found: Comparison) -> tuple[float, float] | None:
+    """Parameters of the smallest and the largest trained model."""
+    trained = [row for row in found.rows if row.mark != "counting"]
+    sizes = [s for row in trained if (s := row.mean("parameters"))]
+    return (min(sizes), max(sizes)) if len(sizes) > 1 else None
 
 
 def _missing(found: Comparison) -> list[str]:
