@@ -1,4 +1,4 @@
-"""A report's sections as one page of HTML that needs nothing else, and as Markdown."""
+"""A report's sections as one self-contained page of HTML, and as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ p.lead { font-size: 1.2rem; line-height: 1.5 }
 p.under, .note, caption { color: #52606d; font-size: .9rem }
 .note { max-width: 60rem }
 .wide { overflow-x: auto; margin: .9rem 0 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: .9rem }
 caption { text-align: left; padding-bottom: .3rem }
 th, td { padding: .32rem .6rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid #e3e7eb; white-space: nowrap }
@@ -78,7 +79,9 @@ class Section:
 
 def html(title: str, under: str, sections: Sequence[Section]) -> str:
     """The whole page; every word from the data is escaped."""
-    body = "\n".join(_section(section, first=not i) for i, section in enumerate(sections))
+    body = "\n".join(
+        _section(section, first=not i) for i, section in enumerate(sections)
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -112,15 +115,20 @@ def _table(table: Table) -> str:
     def line(tag: str, row: Sequence[str]) -> str:
         cells = []
         for i, cell in enumerate(row):
-            kinds = (["l"] if i < table.left else []) + (["w"] if len(cell) > 44 else [])
+            kinds = (["l"] if i in table.words else []) + (
+                ["w"] if len(cell) > 44 else []
+            )
             named = f' class="{" ".join(kinds)}"' if kinds else ""
             cells.append(f"<{tag}{named}>{escape(cell)}</{tag}>")
         return "".join(cells)
 
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    head = f"<thead><tr>{line('th', table.heads)}</tr></thead>" if any(table.heads) else ""
+    head = (
+        f"<thead><tr>{line('th', table.heads)}</tr></thead>" if any(table.heads) else ""
+    )
     body = "\n".join(
-        f"<tr{_kind(table, i)}>{line('td', row)}</tr>" for i, row in enumerate(table.rows)
+        f"<tr{_kind(table, i)}>{line('td', row)}</tr>"
+        for i, row in enumerate(table.rows)
     )
     return (
         f'<div class="wide"><table>{caption}{head}\n<tbody>{body}</tbody></table></div>'
@@ -162,7 +170,7 @@ def markdown(title: str, under: str, sections: Sequence[Section], page: str) -> 
 
 def _piped(table: Table) -> str:
     heads = [head or " " for head in table.heads]
-    rule = ["---" if i < table.left else "--:" for i in range(len(heads))]
+    rule = ["---" if i in table.words else "--:" for i in range(len(heads))]
     lines = [heads, rule]
     for i, row in enumerate(table.rows):
         best = table.kinds.get(i) == "best"

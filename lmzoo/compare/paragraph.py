@@ -5,8 +5,8 @@ Every number in them is one of a table's, or the difference or ratio of two.
 
 from collections.abc import Sequence
 
+from lmzoo.compare.caveats import caveats, sizes
 from lmzoo.compare.reading import Comparison, Row
-from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.compare.words import (
     between,
     count,
@@ -20,14 +20,13 @@ from lmzoo.compare.words import (
 )
 
 BELOW, ABOVE, NEITHER = "below it", "above it", "not told apart from it"
-FEW = 3  # tied pairs that are named one by one
 
 
 def paragraph(found: Comparison) -> list[str]:
     """Who wins, against which floors, at what cost, and what is not shown."""
     if found.best is None:
         return ["No run has finished, so there is nothing to compare yet."]
-    parts = [_winners(found), _floors(found), _cost(found), _not_shown(found)]
+    parts = [_winners(found), _floors(found), _cost(found), caveats(found)]
     return [" ".join(part) for part in parts if part]
 
 
@@ -43,12 +42,13 @@ def _winners(found: Comparison) -> list[str]:
             said += _first_place(found, rows, where)
     if len(found.tokenizers) > 1:
         said.append(
-            f"The tokenizers differ ({listed(found.tokenizers)}), so nats per token and "
-            "perplexity do not compare and the ranking is in bits per byte."
+            f"The tokenizers differ ({listed(found.tokenizers)}), so nats per token "
+            "and perplexity do not compare and the ranking is in bits per byte."
         )
     elif len(found.corpora) > 1:
         said.append(
-            "The texts differ, so models are ranked within a text only, in bits per byte."
+            "The texts differ, so models are ranked within a text only, in bits per "
+            "byte."
         )
     return said
 
@@ -60,8 +60,8 @@ def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
         return [f"{_after(found)} {best.label} reached {value}{where}."]
     if not best.rank:
         return _one_seed(found, rows, where)
-    group = [row for row in rows if row.rank == best.rank]
-    rest = rows[len(group) :]
+    group = [row for row in rows if row.place and row.place[0] == 1]
+    rest = [row for row in rows if row not in group]
     over = f"mean of {plural(len(best.cells), 'seed')} and its 95 % interval"
     if len(group) == 1:
         said = [
@@ -71,22 +71,24 @@ def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
         return said + _lead(found, best, rows[1])
     lowest = (
         f"{_after(found)} no single model is shown to be best{where}: "
-        f"{listed([row.label for row in group])} share the first "
-        f"{len(group)} places. The lowest mean is that of {best.label}, {value} ({over})."
+        f"{listed([row.label for row in group])} share the first place. "
+        f"The lowest mean is that of {best.label}, {value} ({over})."
     )
     return [lowest, *(_lead(found, best, rest[0]) if rest else [])]
 
 
 def _named(row: Row) -> str:
-    return f"{row.label} (counted, not trained)" if row.mark == "counting" else row.label
+    return (
+        f"{row.label} (counted, not trained)" if row.mark == "counting" else row.label
+    )
 
 
 def _one_seed(found: Comparison, rows: list[Row], where: str) -> list[str]:
     best, second = rows[:2]
     said = [
         f"{_after(found)} {best.label} has the lowest figure{where}, "
-        f"{decimals(best.figure.mean)} {found.unit_words}, and {second.label} the next, "
-        f"{decimals(second.figure.mean)}."
+        f"{decimals(best.figure.mean)} {found.unit_words}, and {second.label} the "
+        f"next, {decimals(second.figure.mean)}."
     ]
     return [*said, _unranked(best)]
 
@@ -110,8 +112,8 @@ def _lead(found: Comparison, best: Row, other: Row) -> list[str]:
     interval = f", 95 % interval {between((ends[0], ends[1]))}" if ends else ""
     if not same_sign or not pair.shown:
         return [
-            f"{other.label} follows with {with_interval(other.figure)}, a difference of "
-            f"{decimals(gap)} bits ({share})."
+            f"{other.label} follows with {with_interval(other.figure)}, a difference "
+            f"of {decimals(gap)} bits ({share})."
         ]
     return [
         f"{other.label} follows with {with_interval(other.figure)}: the lead is "
@@ -185,7 +187,10 @@ def _beside(best: Row, others: Sequence[Row]) -> str:
         return ""
     other = others[0]
     facts = []
-    for key, word in (("parameters", "the parameters"), ("tokens_per_second", "the speed")):
+    for key, word in (
+        ("parameters", "the parameters"),
+        ("tokens_per_second", "the speed"),
+    ):
         mine, its = best.mean(key), other.mean(key)
         if mine and its:
             facts.append(f"{mine / its:.2f} times {word}")
@@ -196,7 +201,9 @@ def _times(found: Comparison, best: Row, others: Sequence[Row]) -> list[str]:
     counted, facts = found.counted_floor(), []
     if counted:
         facts.append(_reach(best, counted[1], f"the {counted[0]} floor"))
-    facts += [_reach(best, row.figure.mean, f"the best of {row.label}") for row in others]
+    facts += [
+        _reach(best, row.figure.mean, f"the best of {row.label}") for row in others
+    ]
     met = [fact for fact in facts if fact]
     return [f"It reached {listed(met)}."] if met else []
 
@@ -209,119 +216,16 @@ def _reach(row: Row, target: float, name: str) -> str:
     return f"{name} after {seconds(sum(times) / len(times))} s{seeds}"
 
 
-# ---- what is not shown ---------------------------------------------------------------
-
-
-def _not_shown(found: Comparison) -> list[str]:
-    said = [
-        *_ties(found),
-        *_few_seeds(found),
-        *_protocols(found),
-        *_unequal(found),
-        *_missing(found),
-        "The best weights were chosen on the same validation part that these figures are "
-        "measured on.",
-    ]
-    return [f"What this does not show. {said[0]}", *said[1:]]
-
-
-def _ties(found: Comparison) -> list[str]:
-    ties = [pair for pair in found.pairs if pair.verdict == TIE]
-    if not ties:
-        return []
-    if len(ties) > FEW:
-        return [
-            f"No difference was shown in {len(ties)} of {len(found.pairs)} pairs; the "
-            "pairwise table names them."
-        ]
-    words = [f"{pair.one} and {pair.other} ({_gap(pair)})" for pair in ties]
-    return [f"No difference was shown between {listed(words)}."]
-
-
-def _gap(pair: Pair) -> str:
-    gap = f"{decimals(abs(pair.difference))} bits"
-    if not pair.interval:
-        return gap
-    gap += f", interval {between(pair.interval)}"
-    alone = pair.interval[0] * pair.interval[1] > 0
-    return f"{gap}, which Holm's correction does not let stand" if alone else gap
-
-
-def _few_seeds(found: Comparison) -> list[str]:
-    if found.best and not found.best.rank and len(found.rows) > 1:
-        return ["How much other seeds would move these figures is not known."]
-    few = [row.label for row in found.rows if 0 < len(row.cells) < found.seeds]
-    few = [label for label in few if label not in _counting(found)]
-    if not few:
-        return []
-    word = "has" if len(few) == 1 else "have"
-    return [f"{listed(few)} {word} fewer finished seeds than the others."]
-
-
-def _counting(found: Comparison) -> set[str]:
-    return {row.label for row in found.rows if row.mark == "counting"}
-
-
-def _protocols(found: Comparison) -> list[str]:
-    groups: dict[str, list[str]] = {}
-    for row in found.rows:
-        for cell in row.cells[:1]:
-            length = cell.get("context_length")
-            told = f"{length} tokens" if length else "not stated"
-            groups.setdefault(told, []).append(row.label)
-    if len(groups) < 2 and len(found.protocols()) < 2:
-        return []
-    if len(groups) < 2:
-        return ["The models are not evaluated under one protocol: the table says which."]
-    words = [f"{told} for {listed(labels)}" for told, labels in groups.items()]
-    return [
-        f"The models do not see the same context: {listed(words)}. A longer context is "
-        "part of what a figure measures."
-    ]
-
-
 def _recipe(found: Comparison) -> list[str]:
     """What was made equal."""
     said, match, tuned = [], found.results.get("match"), found.results.get("tuned")
-    if match and (ends := _ends(found)):
+    if match and (ends := sizes(found)):
         spans = f"{count(ends[0])} to {count(ends[1])}"
         said.append(f"Sizes were matched to {count(match.get('params'))} ({spans}).")
     if tuned:
         trials = plural(int(tuned.get("trials") or 0), "trial")
         said.append(f"Learning rates were searched for each model, {trials} each.")
     return said
-
-
-def _unequal(found: Comparison) -> list[str]:
-    """What was not made equal."""
-    said, ends = [], _ends(found)
-    if ends and not found.results.get("match") and ends[1] > 1.02 * ends[0]:
-        spans = f"from {count(ends[0])} to {count(ends[1])} parameters"
-        said.append(f"Sizes were not matched: {spans}.")
-    if not found.results.get("tuned"):
-        said.append(
-            "Learning rates are each model's own defaults, not searched for this budget: "
-            "another rate could change the order."
-        )
-    return said
-
-
-def _ends(found: Comparison) -> tuple[float, float] | None:
-    """Parameters of the smallest and the largest trained model."""
-    trained = [row for row in found.rows if row.mark != "counting"]
-    sizes = [s for row in trained if (s := row.mean("parameters"))]
-    return (min(sizes), max(sizes)) if len(sizes) > 1 else None
-
-
-def _missing(found: Comparison) -> list[str]:
-    missing = [cell for cell in found.cells if cell.get("status") != "done"]
-    if not missing:
-        return []
-    kinds = {}
-    for cell in missing:
-        kinds.setdefault(cell.get("status"), []).append(cell["name"])
-    words = [f"{len(names)} {status}" for status, names in kinds.items()]
-    return [f"Of {plural(len(found.cells), 'run')}, {listed(words)}: listed below."]
 
 
 def _capital(words: str) -> str:

@@ -50,7 +50,7 @@ def tokenizers(found: Comparison) -> Table | None:
             ]
         )
     heads = ["model", "tokenizer", "bits/byte", "rank", "nats/token", "perplexity"]
-    return Table([*heads, "accuracy", "parameters"], rows, "", 2, kinds)
+    return Table([*heads, "accuracy", "parameters"], rows, "", (0, 1), kinds)
 
 
 # ---- which figure misranks -----------------------------------------------------------
@@ -114,11 +114,12 @@ def misranked(found: Comparison) -> list[Table]:
         "accuracy": (accuracy[one] - accuracy[other]) * gap > 0,
         "perplexity": (perplexity[one] - perplexity[other]) * gap < 0,
     }
+    groups = [same, ~same] if (~same).any() else [same]
     rows = [
-        [name, *(_part(bad, group) for group in (same, ~same))]
-        for name, bad in wrong.items()
+        [name, *(_part(bad, group) for group in groups)] for name, bad in wrong.items()
     ]
     heads = ["figure", "pairs misranked, same tokenizer", "across tokenizers"]
+    heads = heads[: 1 + len(groups)]
     caption = f"against {found.unit_words}, over {count(len(points))} checkpoints"
     tables = [Table(heads, rows, caption)]
     bad = np.flatnonzero(wrong["accuracy"])
@@ -131,7 +132,11 @@ def misranked(found: Comparison) -> list[Table]:
 def _part(bad: Any, group: Any) -> str:
     total = int(group.sum())
     wrong = int((bad & group).sum())
-    return f"{count(wrong)} of {count(total)} ({percent(wrong / total)})" if total else NONE
+    return (
+        f"{count(wrong)} of {count(total)} ({percent(wrong / total)})"
+        if total
+        else NONE
+    )
 
 
 def _examples(found: Comparison, points: list[Point], one: Any, other: Any) -> Table:
@@ -148,7 +153,7 @@ def _examples(found: Comparison, points: list[Point], one: Any, other: Any) -> T
             ]
         )
     heads = ["better", "worse, and put first by accuracy", found.unit_words, "accuracy"]
-    return Table([*heads, "perplexity"], rows, "the pairs furthest apart", 2)
+    return Table([*heads, "perplexity"], rows, "the pairs furthest apart", (0, 1))
 
 
 # ---- when to stop --------------------------------------------------------------------
@@ -212,7 +217,7 @@ def stopping(found: Comparison) -> Table | None:
     if not rows:
         return None
     heads = ["model", "rule", "stopped at step", "after s", "best nats/token"]
-    return Table([*heads, "lost to the whole run", "s without gain"], rows, left=2)
+    return Table([*heads, "lost to the whole run", "s without gain"], rows, "", (0, 1))
 
 
 def _stopped(row: Row, name: str, rule: dict[str, Any] | None) -> list[str] | None:
@@ -228,7 +233,7 @@ def _stopped(row: Row, name: str, rule: dict[str, Any] | None) -> list[str] | No
     ended = sum(stop.ended for stop in stops)
     step = count(_mean([stop.step for stop in stops]))
     if ended < len(stops):
-        step = f"not in {step}" if not ended else f"{step} ({ended}/{len(stops)})"
+        step = f"not within {step}" if not ended else f"{step} ({ended}/{len(stops)})"
     return [
         row.label,
         name,
@@ -255,7 +260,8 @@ def protocols_of_stopping(found: Comparison) -> list[str]:
     )  # fmt: skip
     every = f"{min(steps):,} to {max(steps):,}" if len(steps) > 1 else f"{steps[0]:,}"
     return [
-        f"The rules were replayed over the finished curves, with a patience of {PATIENCE} "
-        f"checks, one every {every} steps. The learning rate followed the schedule of "
-        "the whole run; a run planned to stop earlier would have cooled down earlier."
+        "The rules were replayed over the finished curves, with a patience of "
+        f"{PATIENCE} checks, one every {every} steps. The learning rate followed "
+        "the schedule of the whole run; a run planned to stop earlier would have "
+        "cooled down earlier."
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lmzoo.compare.statistics import Measured, Pair, Spread, compare, ranks, spread
+from lmzoo.compare.words import NONE
 
 UNITS = {"bits_per_char": "bits per character", "bits_per_byte": "bits per byte"}
 COUNTS = {"bits_per_char": "block_chars", "bits_per_byte": "block_bytes"}
@@ -25,7 +26,7 @@ class Row:
         cells: finished ones with a figure, by seed.
         missing: failed, excluded, waiting, or finished without a finite figure.
         figure: the ranked figure over seeds.
-        rank: "1", "2–4"; "" where nothing can be ranked.
+        place: first and last possible rank; None where nothing can be ranked.
     """
 
     label: str
@@ -33,7 +34,7 @@ class Row:
     missing: list[Cell]
     unit: str
     figure: Spread
-    rank: str = ""
+    place: tuple[int, int] | None = None
     first: Cell = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +45,12 @@ class Row:
         if name in ("model", "mark", "corpus", "tokenizer", "axes"):
             return self.first.get(name) or ({} if name == "axes" else "")
         raise AttributeError(name)
+
+    @property
+    def rank(self) -> str:
+        """``1`` or ``2–4``; nothing where nothing can be ranked."""
+        first, last = self.place or ("", "")
+        return f"{first}" if first == last else f"{first}{NONE}{last}"
 
     def values(self, *path: str) -> list[float]:
         """One figure of every seed that has it: ``values("best", "nll")``."""
@@ -132,7 +139,7 @@ class Comparison:
             pairs = compare(self._samples(rows))
             places = ranks({row.label: row.figure for row in rows}, pairs)
             for row in rows:
-                row.rank = places[row.label]
+                row.place = places[row.label]
             found += pairs
         return found
 
@@ -185,7 +192,9 @@ class Comparison:
     def protocols(self) -> list[str]:
         """Distinct protocols, in the order of the rows."""
         rows = [*self.rows, *self.exhibits]
-        return distinct(c.get("protocol") or "not stated" for r in rows for c in r.cells)
+        return distinct(
+            c.get("protocol") or "not stated" for r in rows for c in r.cells
+        )
 
     def budget(self) -> str:
         """``60 seconds``, ``2,000 steps`` ... a model."""

@@ -1,4 +1,4 @@
-"""``results.json`` as a report: report.html, report.md, and a table for the terminal."""
+"""``results.json`` as report.html, report.md and a table for the terminal."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lmzoo.compare import plots, questions, tables
+from lmzoo.compare import conditions, curves, plots, questions, tables
 from lmzoo.compare.page import Section, html, markdown
 from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison
@@ -19,9 +19,10 @@ from lmzoo.runs import write_atomically
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
 SAMPLE = 600  # characters shown of a sample
 EXPLAINED = (
-    "± is half the 95 % interval of the mean over seeds (Student's t). Models share a "
-    "place in the ranking unless their intervals are apart and their pair is shown to "
-    "differ. Floors are counted or compressed on the same text."
+    "± is half the 95 % interval of the mean over seeds (Student's t). A rank is the "
+    "first and the last place that a model can have: behind all that are shown to be "
+    "better with an interval apart from its own, before all shown to be worse. "
+    "Floors are counted or compressed on the same text."
 )
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
@@ -58,7 +59,9 @@ def read(file: Path) -> dict[str, Any]:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}; run lmzoo compare first") from error
+        raise UsageError(
+            f"{file}: {error.strerror}; run lmzoo compare first"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
     if not isinstance(results, dict) or "cells" not in results:
@@ -75,7 +78,7 @@ def summary_table(results: Mapping[str, Any]) -> RichTable:
     """The report's main figures for the terminal, in its order and its words."""
     found = Comparison(results)
     full, spent = tables.quality(found), tables.cost(found)
-    keep = [0, 1, 4, 5, 6, 7, 9]
+    keep = [0, 1, 2, 4, 5, 6, 8]
     costs = {row[0]: row for row in spent.rows}
     extra = [1, 3, len(spent.heads) - 1]
     table = RichTable(box=None, pad_edge=False)
@@ -115,7 +118,7 @@ def sections(found: Comparison) -> list[Section]:
         _stopping(found),
         _samples(found),
         _missing(found),
-        Section("How it was measured", tables=[tables.measured(found)]),
+        Section("How it was measured", tables=[conditions.measured(found)]),
     ]
     return [section for section in made if section]
 
@@ -134,13 +137,23 @@ def _quality(found: Comparison) -> Section | None:
     if not found.rows and not found.exhibits:
         return None
     letter = tables.letters(found)
-    notes = [EXPLAINED]
-    notes += [f"({mark}) {text}." for text, mark in letter.items()]
+    notes = [EXPLAINED, _protocols(found, letter)]
     if any(row.mark == "counting" for row in found.rows):
         notes.append("counting: sized and trained by counting, outside any matching.")
     if found.exhibits:
         notes.append("exhibit: broken on purpose, shown and not ranked.")
     return Section("Quality", tables=[tables.quality(found)], notes=notes)
+
+
+def _protocols(found: Comparison, letter: Mapping[str, str]) -> str:
+    told = "; ".join(f"({mark}) {text}" for text, mark in letter.items())
+    others = dict.fromkeys(
+        cell["other"].get("protocol") or "not stated"
+        for cell in found.cells
+        if cell.get("other")
+    )
+    more = f" Other protocol: {'; '.join(others)}." if others else ""
+    return f"Context: tokens a prediction may see, and how it was read: {told}.{more}"
 
 
 def _cost(found: Comparison) -> Section | None:
@@ -168,16 +181,18 @@ def _pairs(found: Comparison) -> Section | None:
 
 
 def _curves(found: Comparison) -> Section | None:
-    figures = [figure for key in plots.AXES if (figure := plots.loss(found, key))]
+    own = (found.results.get("budget") or {}).get("kind")
+    order = sorted(curves.AXES, key=lambda key: key != own)  # the budget's axis first
+    figures = [figure for key in order if (figure := curves.loss(found, key))]
     band = "A line is the mean over seeds, its band the lowest and the highest seed."
     return Section("Learning curves", text=[band], figures=figures) if figures else None
 
 
 def _context(found: Comparison) -> Section | None:
     figures = [
-        plots.positions(found),
-        plots.timing(found, "forward"),
-        plots.timing(found, "backward"),
+        curves.positions(found),
+        curves.timing(found, "forward"),
+        curves.timing(found, "backward"),
     ]
     figures = [figure for figure in figures if figure]
     timing: Mapping[str, Any] = found.results.get("timing") or {}
@@ -189,16 +204,18 @@ def _context(found: Comparison) -> Section | None:
     growth = tables.Table(["model", "time grows as length to the power"], rows)
     if not figures:
         return None
-    return Section("Context and length", figures=figures, tables=[growth] if rows else [])
+    return Section(
+        "Context and length", figures=figures, tables=[growth] if rows else []
+    )
 
 
 def _ablations(found: Comparison) -> Section | None:
-    made = tables.grids(found)
+    made = conditions.grids(found)
     return Section("Ablations", tables=made) if made else None
 
 
 def _tuning(found: Comparison) -> Section | None:
-    made = tables.sweeps(found)
+    made = conditions.sweeps(found)
     text = ["Every trial of the search, the lowest figure marked."]
     return Section("Search of learning rates", text=text, tables=made) if made else None
 
@@ -244,5 +261,5 @@ def _samples(found: Comparison) -> Section | None:
 
 
 def _missing(found: Comparison) -> Section | None:
-    table = tables.unfinished(found)
+    table = conditions.unfinished(found)
     return Section("Runs without a result", tables=[table]) if table else None

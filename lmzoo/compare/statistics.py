@@ -1,10 +1,11 @@
-"""Which of two models is better, and whether the seeds and the text can show it.
+"""Which of two models is better, as far as seeds and text can show it.
 
-One pair has a table of differences: seeds down, stretches of the text across. Its mean
-has two sources of error, other seeds and other text. Both are resampled, whole stretches
-of text in runs of neighbours, and the interval takes Student's t for its width, because
-three seeds resampled among themselves look far calmer than three new ones would. All
-pairs of a table share one error rate (Holm 1979, Scand. J. Statist. 6, 65-70).
+One pair has a table of differences: seeds down, stretches of the text across. Its
+mean has two sources of error, other seeds and other text. Both are resampled, whole
+stretches of text in runs of neighbours, and the interval takes Student's t for its
+width, because three seeds resampled among themselves look far calmer than three new
+ones would. All pairs of a table share one error rate (Holm 1979, Scand. J. Statist. 6,
+65-70).
 """
 
 import math
@@ -163,7 +164,7 @@ def difference_table(
 
 
 def _rates(measured: Measured, edges: Array) -> Array:
-    """Bits of each stretch up to ``edges`` (shares of the text), divided by all units."""
+    """Bits of each stretch up to ``edges`` (shares of the text) over all units."""
     units = np.asarray(measured.units, dtype=np.float64)
     rates = np.cumsum(measured.bits) / units.sum()
     cuts = np.cumsum(units) / units.sum()
@@ -175,8 +176,9 @@ def estimate(table: Array, weights: Array) -> tuple[float, float, float]:
     """Mean difference, its standard error, its degrees of freedom (0: none).
 
     The error is the spread of the mean over resampled seeds and resampled runs of
-    neighbouring stretches (circular blocks: Politis and Romano 1992). Deviations between
-    seeds are widened by the root of S / (S - 1), what resampling S of S takes away.
+    neighbouring stretches (circular blocks: Politis and Romano 1992). Deviations
+    between seeds are widened by the root of S / (S - 1), what resampling S of S takes
+    away.
     Degrees of freedom: Satterthwaite 1946, over the two sources.
     """
     seeds, stretches = table.shape
@@ -236,31 +238,37 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def ranks(spreads: Mapping[str, Spread], pairs: Sequence[Pair]) -> dict[str, str]:
-    """Label -> "1" or "2–4": labels that nothing sets apart share their places.
+def ranks(
+    spreads: Mapping[str, Spread], pairs: Sequence[Pair]
+) -> dict[str, tuple[int, int] | None]:
+    """Label -> its first and last possible place among all labels.
 
-    Two labels are set apart by a shown difference and intervals that do not overlap.
-    The order by mean is cut only where every label before the cut is set apart from
-    every one behind it. A label without an interval (one seed) has no rank: "".
+    Two labels are set apart by a shown difference and intervals that do not overlap. A
+    label stands behind all that are set apart below it, before all set apart above it;
+    what is not set apart always has a place in common. None: no interval (one seed).
     """
-    order = sorted(
-        (label for label, one in spreads.items() if one.interval is not None),
-        key=lambda label: spreads[label].mean,
-    )
+    names = [label for label, one in spreads.items() if one.interval is not None]
     shown = {frozenset((pair.one, pair.other)) for pair in pairs if pair.shown}
-    found, start = dict.fromkeys(spreads, ""), 0
-    for end in range(1, len(order) + 1):
-        before, behind = order[start:end], order[end:]
-        if all(_apart(spreads, shown, a, b) for a in before for b in behind):
-            name = f"{start + 1}" if end - start == 1 else f"{start + 1}–{end}"
-            found.update(dict.fromkeys(before, name))
-            start = end
+    ahead = {
+        b: [a for a in names if _apart(spreads, shown, a, b)] for b in names
+    }  # of each label: those set apart below it
+    first = {label: 1 + len(ahead[label]) for label in names}
+    last = {
+        label: len(names) - sum(label in others for others in ahead.values())
+        for label in names
+    }
+    for one, other in combinations(sorted(names, key=lambda n: spreads[n].mean), 2):
+        if one not in ahead[other]:
+            last[one] = max(last[one], first[other])
+    found: dict[str, tuple[int, int] | None] = dict.fromkeys(spreads)
+    found.update({label: (first[label], last[label]) for label in names})
     return found
 
 
 def _apart(
     spreads: Mapping[str, Spread], shown: set[frozenset[str]], a: str, b: str
 ) -> bool:
+    """``a`` is set apart below ``b``."""
     first, second = spreads[a].interval, spreads[b].interval
     clear = first is not None and second is not None and first[1] < second[0]
     return clear and frozenset((a, b)) in shown

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from lmzoo.compare.statistics import Spread
 
-NONE = "–"
+NONE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 SI = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -23,19 +24,21 @@ def signed(value: float | None, digits: int = 3) -> str:
     """``-0.0752`` -> ``−0.075``, with a real minus sign."""
     if value is None or not known(value):
         return NONE
-    return f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{value:+.{digits}f}"
+    zero = not float(text)
+    return text[1:] if zero else text.replace("-", MINUS)
 
 
 def between(interval: tuple[float, float] | None, digits: int = 3) -> str:
     """An interval as ``2.294 to 2.318``."""
     if interval is None:
         return NONE
-    return " to ".join(decimals(end, digits).replace("-", "−") for end in interval)
+    return " to ".join(decimals(end, digits).replace("-", MINUS) for end in interval)
 
 
 def with_interval(spread: Spread, digits: int = 3) -> str:
-    """``2.306 ± 0.012``; without an interval the mean alone."""
-    if spread.half is None:
+    """``2.306 ± 0.012``; the mean alone without an interval, or if all are equal."""
+    if not spread.half:
         return decimals(spread.mean, digits)
     return f"{spread.mean:.{digits}f} ± {spread.half:.{digits}f}"
 

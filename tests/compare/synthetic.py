@@ -7,9 +7,7 @@ import numpy as np
 
 BLOCKS, CHARACTERS, CHECKS = 64, 111_540, 16
 BITS = math.log(2)
-FRESH = (
-    "fresh windows of 64 tokens, each target once (on average 32 tokens seen)"
-)
+FRESH = "fresh windows of 64 tokens, each target once (on average 32 tokens seen)"
 CARRIED = "state carried along 16 streams of the text"
 
 # name: (bits per character, seed noise, parameters, tokens/s, context, carries a state)
@@ -51,8 +49,8 @@ def results(
             one["label"] += f" {one['tokenizer']}"
     found = {
         "format": 1,
-        "command": ["lmzoo", "compare", "--models", ",".join(models)]
-        + ["--seeds", str(len(seeds)), "--budget.seconds", "60"],
+        "command": f"lmzoo compare --models {','.join(models)} "
+        f"--seeds {len(seeds)} --budget.seconds 60".split(),
         "versions": {"lmzoo": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.7"},
         "commit": "bf82057",
         "machine": {"cpu": "AMD EPYC 9R14", "cores": 2, "memory": 24 << 30},
@@ -107,7 +105,7 @@ def cell(
     bits, noise, parameters, speed, context, carries = TRUTH[model]
     axes = axes or {}
     bits += {"char": 0.0, "word": 0.12, "bpe": -0.08, "byte": 0.02}[tokenizer]
-    bits -= 0.02 * sum(math.log2(v) for v in axes.values() if isinstance(v, int))
+    bits -= 0.02 * sum(math.log2(1 + v) for v in axes.values())
     per_token = {"char": 1.0, "word": 4.26, "bpe": 2.43, "byte": 1.0}[tokenizer]
     rates = bits + text + random.normal(0, 0.02 if noise else 0, BLOCKS)
     rates += random.normal(0, noise) if noise else 0.0

@@ -155,7 +155,9 @@ def test_a_difference_that_only_the_text_varies_is_judged_by_the_text() -> None:
     text = random.normal(0, 0.15, BLOCKS)
     one, other = (model(random, level, 1, 0, text=text)[0] for level in (2.0, 2.3))
 
-    pair = contrast("a", "b", dict.fromkeys(range(3), one), dict.fromkeys((0, 2), other))
+    pair = contrast(
+        "a", "b", dict.fromkeys(range(3), one), dict.fromkeys((0, 2), other)
+    )
 
     assert (pair.verdict, pair.seeds) == (BETTER, 2)
 
@@ -228,7 +230,7 @@ def _pair(one: str, other: str, verdict: str = BETTER, seeds: int = 3) -> Pair:
     return Pair(one, other, -0.1, (-0.2, 0.0), 0.01, 0.01, verdict, seeds)
 
 
-def test_ranks_are_groups() -> None:
+def test_ranks_are_places_that_ties_share() -> None:
     spreads = {
         "a": _spread(1.0, 1.1),
         "b": _spread(1.2, 1.3),
@@ -237,10 +239,42 @@ def test_ranks_are_groups() -> None:
     }
     every = [_pair(x, y) for x in "abcd" for y in "abcd" if x < y]
 
-    assert ranks(spreads, every) == {"a": "1", "b": "2–3", "c": "2–3", "d": "4"}
-    # one pair without a shown difference joins all that lies between its two
-    joined = [p for p in every if (p.one, p.other) != ("a", "d")] + [
-        _pair("a", "d", TIE)
-    ]
-    assert set(ranks(spreads, joined).values()) == {"1–4"}
-    assert set(ranks({"a": spread([2.0]), "b": spread([9.0])}, []).values()) == {""}
+    found = ranks(spreads, every)
+
+    assert found == {"a": (1, 1), "b": (2, 3), "c": (2, 3), "d": (4, 4)}
+    assert set(ranks({"a": spread([2.0]), "b": spread([9.0])}, []).values()) == {None}
+
+
+def test_no_tie_is_ever_ranked_apart() -> None:
+    """Any verdicts and any intervals: what is not set apart has a place in common."""
+    random = np.random.default_rng(11)
+    for _ in range(200):
+        low = random.uniform(0, 3, 6)
+        spreads = {
+            f"m{i}": _spread(x, x + random.uniform(0, 1)) for i, x in enumerate(low)
+        }
+        pairs = [
+            _pair(a, b, str(random.choice([BETTER, TIE])))
+            for a in spreads
+            for b in spreads
+            if a < b
+        ]
+        found = ranks(spreads, pairs)
+        for pair in pairs:
+            one, other = spreads[pair.one].interval, spreads[pair.other].interval
+            first, second = found[pair.one], found[pair.other]
+            assert None not in (one, other, first, second)
+            overlap = one[0] <= other[1] and other[0] <= one[1]
+            common = first[0] <= second[1] and second[0] <= first[1]
+            assert common or not (overlap or pair.verdict == TIE)
+            assert 1 <= first[0] <= first[1] <= 6
+
+
+def test_ranks_set_apart_what_is_shown() -> None:
+    spreads = {name: _spread(i, i + 0.5) for i, name in enumerate("abc")}
+    every = [_pair("a", "b"), _pair("a", "c"), _pair("b", "c")]
+
+    assert list(ranks(spreads, every).values()) == [(1, 1), (2, 2), (3, 3)]
+    # one noisy pair does not glue the others together
+    less = [_pair("a", "b"), _pair("a", "c"), _pair("b", "c", TIE)]
+    assert list(ranks(spreads, less).values()) == [(1, 1), (2, 3), (2, 3)]
