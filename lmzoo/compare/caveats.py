@@ -1,8 +1,8 @@
 """What a comparison does not show, in sentences."""
 
-from lmzoo.compare.reading import Comparison
+from lmzoo.compare.reading import Comparison, context
 from lmzoo.compare.statistics import TIE, Pair
-from lmzoo.compare.words import between, count, decimals, listed, plural
+from lmzoo.compare.words import between, count, decimals, listed, plural, some
 
 FEW = 3  # tied pairs that are named one by one
 
@@ -51,7 +51,7 @@ def _few_seeds(found: Comparison) -> list[str]:
     if not few:
         return []
     word = "has" if len(few) == 1 else "have"
-    return [f"{listed(few)} {word} fewer finished seeds than the others."]
+    return [f"{some(few)} {word} fewer finished seeds than the others."]
 
 
 def _counting(found: Comparison) -> set[str]:
@@ -62,16 +62,14 @@ def _protocols(found: Comparison) -> list[str]:
     groups: dict[str, list[str]] = {}
     for row in found.rows:
         for cell in row.cells[:1]:
-            length = cell.get("context_length")
-            told = f"{length} tokens" if length else "not stated"
-            groups.setdefault(told, []).append(row.label)
+            groups.setdefault(context(cell), []).append(row.label)
     if len(groups) < 2 and len(found.protocols()) < 2:
         return []
     if len(groups) < 2:
         return [
             "The models are not evaluated under one protocol: the table says which."
         ]
-    words = [f"{told} for {listed(labels)}" for told, labels in groups.items()]
+    words = [f"{told} for {some(labels)}" for told, labels in groups.items()]
     return [
         f"The models do not see the same context: {listed(words)}. A longer context is "
         "part of what a figure measures."

@@ -9,7 +9,7 @@ from lmzoo.compare.tables import Table
 STYLE = """
 :root { color-scheme: light }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 76rem; padding: 2.25rem 1.5rem 4rem; color: #1f2933;
+body { margin: 0 auto; max-width: 78rem; padding: 2.25rem 1.5rem 4rem; color: #1f2933;
   background: #fff; font: 17px/1.55 system-ui, "Helvetica Neue", Arial, sans-serif }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.01em }
 h2 { font-size: 1.35rem; margin: 2.75rem 0 .6rem; padding-top: .9rem;
@@ -22,7 +22,7 @@ p.under, .note, caption { color: #52606d; font-size: .9rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: .9rem }
 caption { text-align: left; padding-bottom: .3rem }
-th, td { padding: .32rem .6rem; text-align: right; vertical-align: top;
+th, td { padding: .32rem .5rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid #e3e7eb; white-space: nowrap }
 th { font-weight: 600; vertical-align: bottom; border-bottom-color: #7b8794;
   white-space: normal; line-height: 1.25 }
@@ -32,7 +32,7 @@ tr.best td { font-weight: 650; background: #eef6ee }
 tr.floor td { color: #616e7c; background: #f7f8f9 }
 tr.mark td { color: #616e7c; font-style: italic }
 .figures { display: grid; gap: 1.5rem 2rem; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)) }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 32rem), 1fr)) }
 figure { margin: 0; overflow-x: auto; break-inside: avoid }
 figure.all { grid-column: 1 / -1 }
 figure svg { width: 100%; height: auto; display: block; min-width: 34rem }

@@ -16,9 +16,11 @@ from lmzoo.compare.words import (
     plural,
     seconds,
     size,
+    some,
     with_interval,
 )
 
+MOST = 5  # other models that times are told for; the table has all
 BELOW, ABOVE, NEITHER = "below it", "above it", "not told apart from it"
 
 
@@ -63,18 +65,26 @@ def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
     group = [row for row in rows if row.place and row.place[0] == 1]
     rest = [row for row in rows if row not in group]
     over = f"mean of {plural(len(best.cells), 'seed')} and its 95 % interval"
+    if not best.figure.half:
+        over = "the same for every seed"
     if len(group) == 1:
         said = [
-            f"{_after(found)} {_named(best)} is best{where}: {value} on the validation "
-            f"part ({over})."
+            f"{_after(found)} {_named(best)} is best{where}{_among(rows)}: {value} on "
+            f"the validation part ({over})."
         ]
         return said + _lead(found, best, rows[1])
     lowest = (
         f"{_after(found)} no single model is shown to be best{where}: "
-        f"{listed([row.label for row in group])} share the first place. "
+        f"{some([row.label for row in group])} share the first place. "
         f"The lowest mean is that of {best.label}, {value} ({over})."
     )
     return [lowest, *(_lead(found, best, rest[0]) if rest else [])]
+
+
+def _among(rows: list[Row]) -> str:
+    """A qualification where some models cannot be ranked."""
+    unranked = any(not row.rank for row in rows)
+    return " of the models with more than one finished seed" if unranked else ""
 
 
 def _named(row: Row) -> str:
@@ -110,10 +120,11 @@ def _lead(found: Comparison, best: Row, other: Row) -> list[str]:
     ends = sorted(abs(end) for end in pair.interval) if pair.interval else None
     same_sign = pair.interval and pair.interval[0] * pair.interval[1] > 0
     interval = f", 95 % interval {between((ends[0], ends[1]))}" if ends else ""
+    shared = " on the one seed that both have" if pair.seeds == 1 else ""
     if not same_sign or not pair.shown:
         return [
             f"{other.label} follows with {with_interval(other.figure)}, a difference "
-            f"of {decimals(gap)} bits ({share})."
+            f"of {decimals(gap)} bits ({share}){shared}."
         ]
     return [
         f"{other.label} follows with {with_interval(other.figure)}: the lead is "
@@ -152,7 +163,7 @@ def _floors(found: Comparison) -> list[str]:
             sides[_side(row, value)].append(row.label)
     words = [
         f"{side if i else side.replace('it', f'the {name} floor')} "
-        f"{'is' if len(labels) == 1 else 'are'} {listed(labels)}"
+        f"{'is' if len(labels) == 1 else 'are'} {some(labels)}"
         for i, (side, labels) in enumerate((s, ls) for s, ls in sides.items() if ls)
     ]
     return [f"{said}.", f"{_capital('; '.join(words))}."] if words else [f"{said}."]
@@ -202,7 +213,8 @@ def _times(found: Comparison, best: Row, others: Sequence[Row]) -> list[str]:
     if counted:
         facts.append(_reach(best, counted[1], f"the {counted[0]} floor"))
     facts += [
-        _reach(best, row.figure.mean, f"the best of {row.label}") for row in others
+        _reach(best, row.figure.mean, f"the best of {row.label}")
+        for row in others[:MOST]
     ]
     met = [fact for fact in facts if fact]
     return [f"It reached {listed(met)}."] if met else []

@@ -5,6 +5,7 @@ say the same.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,20 @@ def reached(cell: Cell, unit: str, target: float) -> float | None:
     if best is not None and best <= target and not cell.get("curve"):
         return pick(cell, "seconds")  # counted in one go
     return None
+
+
+def context(cell: Cell) -> str:
+    """What a prediction of this cell could see: ``64 tokens``, ``carried state``.
+
+    A window's length stands in the protocol; ``context_length`` may be only the length
+    of a training window.
+    """
+    protocol = str(cell.get("protocol") or "")
+    if protocol.startswith("state carried"):
+        return "carried state"
+    found = re.search(r"windows? of ([\d,]+)", protocol)
+    length = found.group(1) if found else cell.get("context_length")
+    return f"{length} tokens" if length else "not stated"
 
 
 class Comparison:

@@ -19,10 +19,10 @@ from lmzoo.runs import write_atomically
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
 SAMPLE = 600  # characters shown of a sample
 EXPLAINED = (
-    "± is half the 95 % interval of the mean over seeds (Student's t). A rank is the "
-    "first and the last place that a model can have: behind all that are shown to be "
-    "better with an interval apart from its own, before all shown to be worse. "
-    "Floors are counted or compressed on the same text."
+    "Shaded: the lowest mean. ± is half the 95 % interval of the mean over seeds "
+    "(Student's t). A rank is the first and the last place that a model can have: "
+    "behind all that are shown to be better with an interval apart from its own, "
+    "before all shown to be worse. Floors are counted or compressed on the same text."
 )
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
@@ -204,8 +204,12 @@ def _context(found: Comparison) -> Section | None:
     growth = tables.Table(["model", "time grows as length to the power"], rows)
     if not figures:
         return None
+    uneven = "Tokens differ in length: compare shapes by position, not heights."
     return Section(
-        "Context and length", figures=figures, tables=[growth] if rows else []
+        "Context and length",
+        text=[uneven] if len(found.tokenizers) > 1 else [],
+        figures=figures,
+        tables=[growth] if rows else [],
     )
 
 

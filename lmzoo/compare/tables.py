@@ -6,7 +6,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from lmzoo.compare.paragraph import p_value
-from lmzoo.compare.reading import Comparison, Row, distinct, pick
+from lmzoo.compare.reading import Comparison, Row, context, distinct, pick
 from lmzoo.compare.statistics import TIE
 from lmzoo.compare.words import (
     NONE,
@@ -60,6 +60,12 @@ def brief(protocol: str) -> str:
     return protocol if len(protocol) <= 20 else f"{protocol[:19]}…"
 
 
+def others(found: Comparison) -> list[str]:
+    """In two words, the protocols of the second figures."""
+    told = [cell["other"] for cell in found.cells if cell.get("other")]
+    return distinct(brief(one.get("protocol") or "not stated") for one in told)
+
+
 def quality(found: Comparison) -> Table:
     """Ranked rows with the floors among them, then exhibits."""
     letter, lines = letters(found), []
@@ -78,8 +84,9 @@ def quality(found: Comparison) -> Table:
     other = "bits/byte" if found.unit == "bits_per_char" else "bits/char"
     heads = ["rank", "model", unit, "context", "seeds", "nats/token", "perplexity"]
     heads += [other, "accuracy", "test " + unit]
-    if any(cell.get("other") for cell in found.cells):
-        heads.append(f"{unit}, other protocol")
+    elsewhere = others(found)
+    if elsewhere:
+        heads.append(f"{unit}, {elsewhere[0] if len(elsewhere) == 1 else 'otherwise'}")
     rows = [cells[: len(heads)] for _, cells, _ in lines]
     kinds = {i: kind for i, (_, _, kind) in enumerate(lines) if kind}
     return Table(heads, rows, "", (0, 1, 3), kinds)
@@ -87,14 +94,14 @@ def quality(found: Comparison) -> Table:
 
 def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list[str]:
     ways = distinct(
-        (cell.get("context_length"), cell.get("protocol") or "not stated")
-        for cell in row.cells
+        (context(cell), cell.get("protocol") or "not stated") for cell in row.cells
     )
-    shown = [f"{length}, {brief(text)} ({letter[text]})" for length, text in ways]
+    shown = [_seen(length, text, letter[text]) for length, text in ways]
     second = "bits_per_byte" if found.unit == "bits_per_char" else "bits_per_char"
-    other = [cell["other"] for cell in row.cells if cell.get("other")]
-    names = distinct(brief(one.get("protocol") or "") for one in other)
-    elsewhere = row.mean("other", found.unit)
+    elsewhere = decimals(row.mean("other", found.unit))
+    if len(others(found)) > 1 and elsewhere != NONE:
+        own = [cell["other"] for cell in row.cells if cell.get("other")]
+        elsewhere += f", {brief(own[0].get('protocol') or '')}"
     return [
         row.rank,
         f"{row.label} ({row.mark})" if row.mark else row.label,
@@ -106,8 +113,15 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         decimals(row.mean("best", second)),
         percent(row.mean("best", "accuracy")),
         decimals(row.mean("test", found.unit)),
-        f"{decimals(elsewhere)}, {', '.join(names)}" if other else NONE,
+        elsewhere,
     ]
+
+
+def _seen(length: str, protocol: str, letter: str) -> str:
+    """``64, fresh windows (a)``."""
+    words = brief(protocol)
+    number = "" if length == words else f"{length.removesuffix(' tokens')}, "
+    return f"{number}{words} ({letter})"
 
 
 def _floor_row(found: Comparison, name: str, figures: Mapping[str, Any]) -> list[str]:

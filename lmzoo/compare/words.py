@@ -17,7 +17,7 @@ def known(value: float | None) -> bool:
 
 def decimals(value: float | None, digits: int = 3) -> str:
     """``2.3061`` -> ``2.306``."""
-    return f"{value:.{digits}f}" if value is not None and known(value) else NONE
+    return f"{value:,.{digits}f}" if value is not None and known(value) else NONE
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -85,6 +85,13 @@ def percent(share: float | None, digits: int = 1) -> str:
 def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """``a, b and 7 more``."""
+    if len(names) <= most:
+        return listed(names)
+    return listed([*names[: most - 1], f"{len(names) - most + 1} more"])
 
 
 def plural(number: int, one: str) -> str:

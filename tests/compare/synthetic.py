@@ -172,8 +172,8 @@ def figures(bits: float, per_token: float = 1.0) -> dict[str, float]:
         "perplexity": math.exp(nll),
         "bits_per_char": bits,
         "bits_per_byte": bits,
-        "accuracy": 0.78 - 0.12 * nll,
-        "accuracy_top5": min(0.99, 1.08 - 0.12 * nll),
+        "accuracy": math.exp(-nll / 3),
+        "accuracy_top5": math.exp(-nll / 12),
     }
 
 

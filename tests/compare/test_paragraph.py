@@ -102,6 +102,29 @@ def test_a_tie_has_no_winner() -> None:
     assert " is best" not in text.replace("to be best", "")
 
 
+def test_a_model_with_one_seed_left_qualifies_the_winner() -> None:
+    data = results(("gpt", "lstm"), seeds=(1, 2))
+    fail(data, "gpt-char-2", "failed", "out of memory")
+    text = told(data)
+
+    assert "lstm is best of the models with more than one finished seed" in text
+    assert "on the one seed that both have" in text
+
+
+def test_a_counted_winner_says_so() -> None:
+    text = told(results(("ngram", "conv")))
+
+    assert "ngram (counted, not trained) is best: 2.411 bits" in text
+    assert "the same for every seed" in text
+
+
+def test_the_context_is_what_a_prediction_sees() -> None:
+    data = results(("ngram", "lstm"))
+    for cell in data["cells"]:
+        cell["context_length"] = 64  # of the training windows
+    assert "64 tokens for lstm and 4 tokens for ngram" in told(data)
+
+
 def test_one_seed_ranks_nothing() -> None:
     text = told(results(seeds=(1,)))
 
