@@ -64,7 +64,8 @@ class Row:
 
     def seconds_to(self, target: float) -> list[float]:
         """Training seconds until a check first reached ``target``; a seed each."""
-        return [s for s in (reached(c, self.unit, target) for c in self.cells) if s]
+        found = (reached(cell, self.unit, target) for cell in self.cells)
+        return [one for one in found if one is not None]
 
 
 def pick(cell: Cell, *path: str) -> float | None:
@@ -89,13 +90,13 @@ def level(cell: Cell, point: Mapping[str, Any], unit: str) -> float | None:
 
 def reached(cell: Cell, unit: str, target: float) -> float | None:
     """Seconds until the first check at or below ``target``; None if it never was."""
+    if cell.get("mark") == "counting":  # in one go
+        best = pick(cell, "best", unit)
+        return pick(cell, "seconds") if best is not None and best <= target else None
     for point in cell.get("curve") or []:
         now = level(cell, point, unit)
         if now is not None and now <= target:
             return pick(point, "seconds")
-    best = pick(cell, "best", unit)
-    if best is not None and best <= target and not cell.get("curve"):
-        return pick(cell, "seconds")  # counted in one go
     return None
 
 
@@ -148,15 +149,16 @@ class Comparison:
 
     def _pairs(self) -> list[Pair]:
         """Pairs on the same text; ranks are set on the way."""
-        found: list[Pair] = []
-        for corpus in self.corpora:
-            rows = [row for row in self.rows if row.corpus == corpus]
-            pairs = compare(self._samples(rows))
+        texts = [
+            [row for row in self.rows if row.corpus == corpus]
+            for corpus in self.corpora
+        ]
+        pairs = compare(*(self._samples(rows) for rows in texts))
+        for rows in texts:
             places = ranks({row.label: row.figure for row in rows}, pairs)
             for row in rows:
                 row.place = places[row.label]
-            found += pairs
-        return found
+        return pairs
 
     def _samples(self, rows: list[Row]) -> dict[str, dict[int, Measured]]:
         seeds = distinct(cell["seed"] for row in rows for cell in row.cells)

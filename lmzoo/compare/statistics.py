@@ -99,12 +99,16 @@ class Pair:
         return self.verdict != TIE and self.seeds > 1
 
 
-def compare(
-    samples: Mapping[str, Mapping[int, Measured]],
-) -> list[Pair]:
-    """Every pair of labels on the seeds that both have, Holm-corrected."""
+def compare(*texts: Mapping[str, Mapping[int, Measured]]) -> list[Pair]:
+    """Every pair of labels of one text on the seeds that both have, Holm-corrected.
+
+    Args:
+        texts: label -> seed -> what was measured, for each text; labels of two texts
+            are no pair, but all pairs of all texts share the correction.
+    """
     pairs = [
         contrast(one, other, samples[one], samples[other])
+        for samples in texts
         for one, other in combinations(samples, 2)
         if set(samples[one]) & set(samples[other])
     ]

@@ -154,8 +154,8 @@ def cost(found: Comparison) -> Table:
             row.mean("parameters_without_embeddings")
         ),
         "tokens/s": lambda row: count(row.mean("tokens_per_second") or None),
-        "steps": lambda row: count(row.mean("steps")),
-        "tokens": lambda row: short(row.mean("tokens")),
+        "steps": lambda row: NONE if counted(row) else count(row.mean("steps")),
+        "tokens": lambda row: NONE if counted(row) else short(row.mean("tokens")),
         "training s": lambda row: seconds(row.mean("seconds")),
         "training FLOPs": lambda row: short(row.mean("training_flops")),
         "peak memory": lambda row: size(row.mean("peak_memory")),
@@ -168,6 +168,11 @@ def cost(found: Comparison) -> Table:
         for row in [*found.rows, *found.exhibits]
     ]
     return Table(["model", *columns], rows)
+
+
+def counted(row: Row) -> bool:
+    """Its one pass over the text is no training step."""
+    return row.mark == "counting"
 
 
 def times(row: Row, target: float) -> str:

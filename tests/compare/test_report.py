@@ -202,6 +202,8 @@ def test_seconds_to_a_target_are_the_first_check_below_it() -> None:
     ]
 
     assert row.seconds_to(target) == wanted
+    row.cells[0]["curve"][0]["bits_per_char"] = 2.4  # before the first second
+    assert row.seconds_to(target)[0] == 0.0
     assert row.seconds_to(0.5) == []
 
 
