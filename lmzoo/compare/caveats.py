@@ -1,5 +1,7 @@
 """What a comparison does not show, in sentences."""
 
+from statistics import median
+
 from lmzoo.compare.reading import Comparison, context
 from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.compare.words import between, count, decimals, listed, plural, some
@@ -11,6 +13,7 @@ def caveats(found: Comparison) -> list[str]:
     """Sentences on ties, seeds, protocols, sizes, rates, missing runs."""
     said = [
         *_ties(found),
+        *_resolution(found),
         *_few_seeds(found),
         *_protocols(found),
         *_unequal(found),
@@ -41,6 +44,22 @@ def _gap(pair: Pair) -> str:
     gap += f", interval {between(pair.interval)}"
     alone = pair.interval[0] * pair.interval[1] > 0
     return f"{gap}, which Holm's correction does not let stand" if alone else gap
+
+
+def _resolution(found: Comparison) -> list[str]:
+    """How small a difference could have been seen."""
+    halves = [
+        (pair.interval[1] - pair.interval[0]) / 2
+        for pair in found.pairs
+        if pair.interval and pair.seeds > 1
+    ]
+    if not halves:
+        return []
+    return [
+        f"With {plural(found.seeds, 'seed')} the interval of a difference is "
+        f"± {decimals(median(halves))} bits in the middle of the pairs; differences "
+        "much smaller than that would not show."
+    ]
 
 
 def _few_seeds(found: Comparison) -> list[str]:

@@ -23,6 +23,7 @@ from lmzoo.compare.words import (
 PATIENCE, SHARE, AMOUNT = 5, 0.05, 0.05  # checks, of the reference, nats per token
 FIXED = 1_000  # steps
 EXAMPLES = 5
+MOST = 1_500  # checkpoints whose pairs are counted
 
 
 # ---- word, character or subword ------------------------------------------------------
@@ -99,6 +100,7 @@ def misranked(found: Comparison) -> list[Table]:
     points = checkpoints(found)
     if len(points) < 3:
         return []
+    points = points[:: -(-len(points) // MOST)]
     bits, accuracy, perplexity = (
         np.asarray([getattr(p, name) for p in points])
         for name in ("bits", "accuracy", "perplexity")

@@ -2,6 +2,7 @@
 
 import re
 from itertools import permutations
+from statistics import median
 
 import pytest
 
@@ -46,6 +47,8 @@ def derivable(found: Comparison) -> set[str]:
             row = next(row for row in found.rows if row.label == label)
             values.add(percent(abs(pair.difference) / row.figure.mean).split()[0])
     values |= {decimals(value) for value in found.floors().values()}
+    halves = [(b - a) / 2 for a, b in (p.interval for p in found.pairs if p.interval)]
+    values |= {decimals(median(halves))} if halves else set()
     ties = [pair for pair in found.pairs if pair.verdict == "no difference shown"]
     missing = [cell for cell in found.cells if cell["status"] != "done"]
     lengths = len(ties), len(found.pairs), len(found.cells), len(missing)
