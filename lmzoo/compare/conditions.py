@@ -38,7 +38,7 @@ def _grid(
     across: str,
 ) -> Table:
     columns = axes[across] if across else [None]
-    lines, lowest = [], min(row.figure.mean for row in rows)
+    lines, lowest = [], min(rows, key=lambda row: row.figure.mean)
     kinds = {}
     for i, value in enumerate(axes[down]):
         line = [str(value)]
@@ -50,7 +50,7 @@ def _grid(
                 and (not across or row.axes.get(across) == other)
             ]
             line.append(_averaged(same))
-            if len(same) == 1 and same[0].figure.mean == lowest:
+            if not across and same and same[0].figure.mean == lowest.figure.mean:
                 kinds[i] = "best"
         lines.append(line)
     heads = [f"{_last(across)} {other}" for other in columns] if across else []
@@ -59,6 +59,8 @@ def _grid(
     caption = f"{rows[0].model}: {found.unit_words}" + (
         f", mean over {', '.join(more)}" if more else ""
     )
+    where = ", ".join(f"{_last(key)} {value}" for key, value in lowest.axes.items())
+    caption += f"; lowest mean {decimals(lowest.figure.mean)} at {where}"
     return Table([_last(down), *heads], lines, caption, (0,), kinds)
 
 
