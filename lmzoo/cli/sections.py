@@ -54,8 +54,8 @@ def add_sections(parser: LightningArgumentParser) -> None:
         "--budget.seconds",
         type=float | None,
         default=None,
-        help="Train for this long, evaluation excluded: a short rehearsal, which is not "
-        "counted, says how many steps that is, to about 5 %%.",
+        help="Train for this long, evaluation excluded: a short rehearsal, "
+        "which is not counted, says how many steps that is.",
     )
     parser.add_argument(
         "--budget.tokens",
