@@ -152,8 +152,8 @@ def best_bits(run: Path) -> float | None:
 def _studies(rates: Mapping[str, float], folder: Path) -> dict[str, Any]:
     """One study per architecture, all in one journal; begun or gone on with."""
     require_optuna()
-    import optuna  # optional: the tune extra
-    from optuna.storages.journal import JournalFileBackend  # optional: the tune extra
+    import optuna  # optional: extra tune
+    from optuna.storages.journal import JournalFileBackend  # optional: extra tune
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _studies(rates: Mapping[str, float], folder: Path) -> dict[str, Any]:
 
 def _trial(study: Any, number: int, rate: float, seed: int) -> Any | None:
     """Trial ``number``: asked for, or begun before; None where it is over."""
-    import optuna  # optional: the tune extra
+    import optuna  # optional: extra tune
 
     known = study.get_trials(deepcopy=False)
     if number < len(known):
@@ -191,7 +191,7 @@ def _trial(study: Any, number: int, rate: float, seed: int) -> Any | None:
 
 def _tell(study: Any, number: int, found: float | None, reason: str) -> None:
     """Keep what a trial gave; a loss that is not finite is a failure."""
-    import optuna  # optional: the tune extra
+    import optuna  # optional: extra tune
 
     if found is not None and math.isfinite(found):
         study.tell(number, found)
