@@ -25,7 +25,6 @@ from typing import Any
 from lmzoo.training.budget import TOLERANCE
 from lmzoo.training.checkpoints import versions
 
-
 CLOCKS = {
     "wall": ("-m", "lmzoo"),
     "processor": (
