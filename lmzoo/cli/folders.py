@@ -22,6 +22,7 @@ from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
 from lmzoo.text.datamodule import TextDataModule
+from lmzoo.training.budget import KINDS
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
@@ -194,7 +195,7 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
-    for key in ("seconds", "tokens"):
+    for key in KINDS:
         if config.budget[key]:
             flat[f"budget.{key}"] = config.budget[key]
     if plan.weights is not None:

@@ -23,7 +23,7 @@ on what
 
 for how long, how fast
   --trainer.max_steps N      optimizer steps
-  --budget.seconds N         about this long instead; --budget.tokens N
+  --budget.seconds N         this long instead; --budget.tokens N, --budget.flops N
   --optimizer CLASS          torch.optim.AdamW; --optimizer.lr RATE
   --trainer.precision P      32-true on a CPU, bf16-mixed or 16-mixed on a GPU
   --trainer.accumulate_grad_batches N

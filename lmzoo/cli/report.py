@@ -11,6 +11,7 @@ from lmzoo import files, runs
 from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
 from lmzoo.errors import UsageError
+from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
 
@@ -61,6 +62,7 @@ def finish(cli: Any) -> None:
         "stopped": stopped(cli),
         "seconds": checkpoints.seconds,
         "tokens": cli.telemetry.tokens,
+        "training_flops": training_flops(cli.model, cli.telemetry.tokens),
         "tokens_per_second": cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
         "peak_memory": memory,
         "context": context_rule(cli),
@@ -76,6 +78,11 @@ def finish(cli: Any) -> None:
     summary["verdict"] = verdict(summary)
     cli.health.conclude(summary)
     summary["health"] = cli.health.findings
+    summary["budget"] = given = folder.budget or {}
+    done = summary["steps"] == cli.trainer.max_steps
+    if line := missed(given, summary["seconds"], done):
+        cli.notes.append(line)
+        say(f"note: {line}")
     summary["notes"] = list(cli.notes)
     summary["versions"] = versions()
     _log_best(cli, summary)

@@ -54,13 +54,21 @@ def add_sections(parser: LightningArgumentParser) -> None:
         "--budget.seconds",
         type=float | None,
         default=None,
-        help="Train for about this long; turned into steps by a short calibration.",
+        help="Train for this long, evaluation excluded: a short rehearsal, "
+        "which is not counted, says how many steps that is.",
     )
     parser.add_argument(
         "--budget.tokens",
         type=int | None,
         default=None,
         help="Train on this many tokens, whatever the batch size.",
+    )
+    parser.add_argument(
+        "--budget.flops",
+        type=float | None,
+        default=None,
+        help="Train for this many FLOPs, forward and backward, by the model's own "
+        "closed form; it counts no embeddings, norms or optimizer.",
     )
     parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."

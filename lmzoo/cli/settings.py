@@ -10,6 +10,7 @@ from lmzoo.cli.arguments import Request
 from lmzoo.cli.report import has
 from lmzoo.errors import UsageError
 from lmzoo.metrics import LanguageModelMetrics
+from lmzoo.training.budget import KINDS
 from lmzoo.training.early_stopping import EarlyStopping
 
 SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
@@ -88,12 +89,14 @@ def _settle_machine(config: Namespace) -> None:
 
 def _settle_length(config: Namespace) -> None:
     trainer, budget = config.trainer, config.budget
-    if budget.tokens is not None and budget.tokens < 1:
-        raise UsageError(f"--budget.tokens {budget.tokens}: give 1 or more")
-    if budget.tokens and budget.seconds:
-        raise UsageError("--budget.tokens and --budget.seconds: give one of them")
-    if budget.seconds is not None and not budget.seconds > 0:
-        raise UsageError(f"--budget.seconds {budget.seconds}: give more than 0")
+    given = [kind for kind in KINDS if budget[kind] is not None]
+    for kind in given:
+        if not 0 < budget[kind] < float("inf"):
+            raise UsageError(f"--budget.{kind} {budget[kind]}: give a number above 0")
+    if len(given) > 1:
+        raise UsageError(
+            " and ".join(f"--budget.{kind}" for kind in given) + ": give one of them"
+        )
     if trainer.accumulate_grad_batches < 1:
         raise UsageError(
             f"--trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: "

@@ -28,8 +28,7 @@ from lmzoo.cli.warm_start import warm_start
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
-from lmzoo.training import optimizers
-from lmzoo.training.budget import calibrated_steps
+from lmzoo.training import budget, optimizers
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
@@ -186,27 +185,37 @@ class TrainCLI(LightningCLI):
 
     def _steps(self, trainer: dict[str, Any]) -> int:
         """Optimizer steps of the run: as typed, or what a budget amounts to."""
-        folder, budget = self.run_folder, self.config[self.command].budget
+        folder, limit = self.run_folder, self.config[self.command].budget
         assert folder is not None
+        kind = next((kind for kind in budget.KINDS if limit[kind]), None)
         if self.model.counting:  # once, however long the others train
             trainer.update(val_check_interval=1, accumulate_grad_batches=1)
+            if kind:
+                name = folder.model
+                self.notes.append(f"{name} counts the text once: no budget limits it")
             return 1
-        if budget.tokens:
-            windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
-            tokens = windows * self.model.context_length  # in one optimizer step
-            folder.max_steps = -(-budget.tokens // tokens)
-        elif budget.seconds:
-            frozen = folder.manifest.get("budget", {})
-            if frozen.get("seconds") == budget.seconds:
-                folder.max_steps = int(frozen["max_steps"])
-            else:
-                if line := refusal(self.model):
-                    raise UsageError(line)
-                folder.max_steps = calibrated_steps(
-                    self.model, self.datamodule, trainer, budget.seconds
-                )
-            folder.budget = {"seconds": budget.seconds, "max_steps": folder.max_steps}
+        if kind is None:
+            return int(trainer["max_steps"])
+        frozen = folder.manifest.get("budget", {})
+        if frozen.get(kind) == limit[kind]:
+            folder.max_steps = int(frozen["max_steps"])
+        else:
+            taken = self._per_step(kind, limit[kind], trainer)
+            folder.max_steps = budget.steps_within(kind, limit[kind], taken)
+        folder.budget = {kind: limit[kind], "max_steps": folder.max_steps}
         return folder.max_steps
+
+    def _per_step(self, kind: str, amount: float, trainer: dict[str, Any]) -> float:
+        """What one optimizer step takes of a budget."""
+        windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
+        tokens = windows * self.model.context_length
+        if kind == "tokens":
+            return tokens
+        if kind == "flops":
+            return budget.flops_per_step(self.model, tokens)
+        if line := refusal(self.model):
+            raise UsageError(line)
+        return budget.seconds_per_step(self.model, self.datamodule, trainer, amount)
 
     def _attach_folder(self) -> list[Logger]:
         """Point everything that writes at the run folder."""

@@ -26,6 +26,9 @@ def constructor(subject: Subject) -> None:
             raise Broken(f"the argument {parameter.name!r} has no annotation")
         if parameter.name != "vocab_size" and parameter.default is parameter.empty:
             raise Broken(f"the argument {parameter.name!r} has no default")
+    for size in subject.cls.sizes:
+        if size not in names:
+            raise Broken(f"sizes names {size!r}, which is no argument of it")
     model = subject.make()
     if json.loads(json.dumps(model.arguments)) != model.arguments:
         raise Broken("its arguments are not the same after JSON: use lists, not tuples")

@@ -47,6 +47,11 @@ class LanguageModel(TrainingSteps):
         recipe: tuned defaults as dotted command-line keys ("optimizer.lr"); they rank
             below anything that is typed or stands in a configuration file.
         presets: named sets of constructor arguments.
+        sizes: names of integer arguments that make the model larger, in the order in
+            which they are settled when models are to have equal numbers of parameters:
+            all are scaled with the first, the last takes up the rest. The first has a
+            number as its default; None as a default means that an argument follows
+            from the others. Empty: the model cannot be sized.
     """
 
     unbounded: ClassVar[bool] = False
@@ -56,6 +61,7 @@ class LanguageModel(TrainingSteps):
     exhibit: ClassVar[str | None] = None
     recipe: ClassVar[dict[str, Any]] = {}
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    sizes: ClassVar[tuple[str, ...]] = ()
 
     vocab_size: int
     context_length: int

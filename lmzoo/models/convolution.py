@@ -56,6 +56,7 @@ class Conv(WindowModel):
         "lr_scheduler.warmup_steps": 60,
         "trainer.max_steps": 10_000,
     }
+    sizes: ClassVar[tuple[str, ...]] = ("d_model",)
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class FeedForward(WindowModel):
         "lr_scheduler.warmup_steps": 60,
         "trainer.max_steps": 18_000,
     }
+    sizes: ClassVar[tuple[str, ...]] = ("d_model", "d_hidden")
 
     def __init__(
         self,
@@ -161,6 +162,7 @@ class MLP(WindowModel):
         "lr_scheduler.warmup_steps": 60,
         "trainer.max_steps": 3_000,
     }
+    sizes: ClassVar[tuple[str, ...]] = ("d_model", "d_hidden")
 
     def __init__(
         self,
@@ -227,6 +229,7 @@ class Bare(WindowModel):
     """
 
     recipe: ClassVar[dict[str, Any]] = {**MLP.recipe, "optimizer.lr": 1e-2}
+    sizes: ClassVar[tuple[str, ...]] = ("d_model",)
 
     def __init__(
         self,

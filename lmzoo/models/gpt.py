@@ -103,6 +103,7 @@ class GPT(LanguageModel):
         "lr_scheduler.warmup_steps": 60,
         "trainer.max_steps": 10_000,
     }
+    sizes: ClassVar[tuple[str, ...]] = ("d_model", "d_hidden")
     causal: ClassVar[bool] = True
 
     def __init__(

@@ -62,6 +62,7 @@ class Recurrent(LanguageModel):
     """
 
     unbounded: ClassVar[bool] = True
+    sizes: ClassVar[tuple[str, ...]] = ("d_model", "d_hidden")
     cell: ClassVar[Callable[..., nn.RNNBase]]
 
     def __init__(

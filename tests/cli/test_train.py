@@ -343,6 +343,28 @@ def test_a_run_from_other_weights_is_measured_on_any_text(
     assert result.code == 0, result.err
 
 
+def test_a_budget_in_flops_is_kept_to_a_step(story: Path, tmp_path: Path) -> None:
+    fit(
+        f"--data.path {story} --budget.flops 2e7 --trainer.default_root_dir "
+        f"{tmp_path / 'r'}"
+    )
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    step = summary["training_flops"] / summary["steps"]
+    assert abs(summary["training_flops"] - 2e7) <= step / 2
+    assert summary["budget"] == {"flops": 2e7, "max_steps": summary["steps"]}
+
+
+def test_a_model_that_counts_ignores_a_budget_and_says_so(
+    story: Path, tmp_path: Path
+) -> None:
+    result = lmzoo(
+        f"fit --model ngram --data.path {story} --budget.flops 1 "
+        f"--trainer.default_root_dir {tmp_path / 'r'}"
+    )
+    assert result.code == 0
+    assert "ngram counts the text once: no budget limits it" in result.err
+
+
 def test_a_budget_in_tokens_counts_whole_steps(story: Path, tmp_path: Path) -> None:
     fit(
         f"--data.path {story} --budget.tokens 200 --trainer.accumulate_grad_batches 2 "
