@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 import torch
 
-from lmzoo import runs
+from lmzoo import files
 from lmzoo.cli.compare_arguments import RECORD, Request
 from lmzoo.cli.compare_rehearsal import Rehearsed, rehearse
 from lmzoo.cli.compare_table import Board, show
@@ -18,7 +18,7 @@ from lmzoo.compare.collect import collect
 from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.plan import Cell, require_different
 from lmzoo.compare.results import Results, blank, header
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 
 
 def compare(
@@ -93,7 +93,7 @@ def _collector(
             except UsageError as error:
                 cell.update(status="failed", reason=str(error))
             except Exception as error:  # a plugin's model; the other cells go on
-                said = f"{type(error).__name__}: {runs.first_line(error)}"
+                said = f"{type(error).__name__}: {first_line(error)}"
                 cell.update(status="failed", reason=f"measuring it failed: {said}")
         results.write()
         board.ended(outcome.name)
@@ -137,7 +137,7 @@ def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
         raise UsageError(f"--out {folder}: {error.strerror or error}") from error
     try:
         if not (folder / RECORD).is_file():
-            runs.write_json(folder / RECORD, {"format": 1, "identity": identity})
+            files.write_json(folder / RECORD, {"format": 1, "identity": identity})
         yield
     finally:
         lock.release()

@@ -18,7 +18,7 @@ from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten
 from lmzoo.cli.params_output import as_json, show
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.models.base import LanguageModel
 from lmzoo.rebuild import build_model
 from lmzoo.registry import models
@@ -140,7 +140,7 @@ def _from_zoo(
     try:
         return name, on_meta(cls, arguments), notes
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"--model {name}: {runs.first_line(error)}") from error
+        raise UsageError(f"--model {name}: {first_line(error)}") from error
 
 
 def _parsed(

@@ -82,7 +82,7 @@ def finish(cli: Any) -> None:
     done = summary["steps"] == cli.trainer.max_steps
     if line := missed(given, summary["seconds"], done):
         cli.notes.append(line)
-        say(f"note: {line}")
+        terminal.say(f"note: {line}")
     summary["notes"] = list(cli.notes)
     summary["versions"] = versions()
     _log_best(cli, summary)

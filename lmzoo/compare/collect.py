@@ -17,9 +17,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from lmzoo import runs
+from lmzoo import files, runs
 from lmzoo.analysis.parameters import count
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.metrics import IGNORED, LanguageModelMetrics
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import data_modules
@@ -66,7 +66,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "stopped": summary["stopped"],
         **measured(run.model, _data(folder, identity, manifest), identity),
     }
-    return runs.finite(record)
+    return files.finite(record)
 
 
 def _costs(model: LanguageModel, summary: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _json(file: Path) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: {runs.first_line(error)}") from error
+        raise UsageError(f"{file}: {first_line(error)}") from error
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

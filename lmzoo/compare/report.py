@@ -14,7 +14,7 @@ from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison
 from lmzoo.compare.words import listed, plural
 from lmzoo.errors import UsageError
-from lmzoo.runs import write_atomically
+from lmzoo.files import write_atomically
 
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
 SAMPLE = 600  # characters shown of a sample

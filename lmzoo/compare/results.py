@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmzoo import runs
+from lmzoo import files, runs
 from lmzoo.compare.plan import Cell, Comparison
 from lmzoo.compare.surroundings import commit, machine
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.training.checkpoints import versions
 
 FORMAT = 1
@@ -81,9 +81,9 @@ class Results:
         cells = list(self.cells.values())
         flag_twins(cells)
         flag_overtime(cells, self.header["budget"])
-        runs.write_json(self.folder / "results.json", {**self.header, "cells": cells})
+        files.write_json(self.folder / "results.json", {**self.header, "cells": cells})
         text = as_csv(cells, list(self.header["axes"]))
-        runs.write_atomically(self.folder / "results.csv", text.encode())
+        files.write_atomically(self.folder / "results.csv", text.encode())
 
 
 def blank(cell: Cell, text: dict[str, Any], tokenizer: str, mark: str) -> dict:
@@ -191,6 +191,6 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
         return before["cells"] if before["format"] == FORMAT else []
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
-            f"{file} cannot be read ({runs.first_line(error)}); remove it: the runs "
+            f"{file} cannot be read ({first_line(error)}); remove it: the runs "
             f"are kept, and are read again"
         ) from error
