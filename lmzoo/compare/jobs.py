@@ -4,7 +4,9 @@ A cell that is run twice goes on where it stopped, because ``fit`` does. So a la
 only has to start processes, and may start one again.
 """
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -49,8 +51,14 @@ class Launcher(Protocol):
         ...
 
 
-def execute(job: Job) -> Outcome:
-    """Run one job in a new process and wait for it."""
+def execute(job: Job, *, tied: bool = False) -> Outcome:
+    """Run one job in a new process and wait for it.
+
+    Args:
+        job: what to run.
+        tied: kill the process when this thread ends, however it ends (Linux only), so
+            that nothing goes on training in a folder where the job is run again.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
     threads = {f"{name}_NUM_THREADS": str(job.threads) for name in ("OMP", "MKL")}
     with (job.folder / "log.txt").open("ab") as log:
@@ -60,8 +68,21 @@ def execute(job: Job) -> Outcome:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            preexec_fn=_tie() if tied and sys.platform == "linux" else None,
         )
     return Outcome(job.name, code, "" if code == 0 else last_error(job.folder))
+
+
+def _tie() -> Callable[[], None]:
+    """What a new process does first to die with the thread that started it."""
+    libc, parent = ctypes.CDLL(None), os.getpid()  # loaded before the fork
+
+    def tie() -> None:
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it ended in between
+            os._exit(128 + signal.SIGKILL)
+
+    return tie
 
 
 def last_error(folder: Path) -> str:
