@@ -9,8 +9,10 @@ on from the newest checkpoint in that folder.
 import contextlib
 import difflib
 import inspect
+import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,12 +87,14 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
         own = {"include_dashboard": False, "num_cpus": os.cpu_count()}
         try:
+            _require_listener(self.address)
             self.ray.init(
                 address=self.address or "local",
                 log_to_driver=False,
+                logging_level=logging.ERROR,
                 **({} if self.address else own),
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"no Ray cluster at {self.address!r}: {_first_line(error)}; start one "
                 f"with: ray start --head"
@@ -121,6 +125,14 @@ class Ray:
             return Outcome(name, LOST, f"its Ray worker died; {tried}")
         except self.ray.exceptions.RayError as error:
             return Outcome(name, LOST, _first_line(_cause(error)))
+
+
+def _require_listener(address: str) -> None:
+    """OSError where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            pass
 
 
 @dataclass(kw_only=True)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -153,6 +154,15 @@ def kill_once_saved(job: Job, worker: bool) -> threading.Thread:
 
 def log(job: Job) -> str:
     return (job.folder / "log.txt").read_text()
+
+
+def test_nobody_at_the_address_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the ray extra")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+    with pytest.raises(UsageError, match=f"no Ray cluster at '{address}'"):
+        run(Ray(address=address), [Job("a", ("models",), tmp_path / "a")])
 
 
 def test_ray_finds_the_same_numbers(
