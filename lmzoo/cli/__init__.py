@@ -17,6 +17,7 @@ COMMANDS = {
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
+    "bench": ("lmzoo.cli.bench", "time models against the length of a sequence"),
     "models": ("lmzoo.cli.models", "list the zoo"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
