@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": ("lmzoo.cli.train", "train a model on a text"),
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
+    "compare": ("lmzoo.cli.compare", "train several models alike, in one table"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
     "bench": ("lmzoo.cli.bench", "time models against the length of a sequence"),

@@ -55,15 +55,15 @@ def read(command: str, argv: list[str]) -> Request:
         UsageError: an unknown name, a bad file, or an option that cannot be given.
     """
     request = Request(command)
-    pairs = [*_environment(command), *_pairs(argv)]
-    for key, value in pairs:
+    given = [*_environment(command), *pairs(argv)]
+    for key, value in given:
         if key == "plugin":
             load_plugin(_needs(key, value))
             request.plugins.append(str(value))
-    for key, value in pairs:
+    for key, value in given:
         if key == "config":
             request.configs.append(_config(_needs(key, value)))
-    for key, value in pairs:
+    for key, value in given:
         _take(request, key, value)
     _choose(request)
     _prefer_typed_text(request)
@@ -127,9 +127,9 @@ def _choose(request: Request) -> None:
     request.preset = request.preset or next(filter(None, reversed(presets)), None)
 
 
-def _pairs(argv: list[str]) -> list[tuple[str, str | None]]:
+def pairs(argv: list[str]) -> list[tuple[str, str | None]]:
     """("key", "value") for each option; the value is None for a bare flag."""
-    pairs: list[tuple[str, str | None]] = []
+    found: list[tuple[str, str | None]] = []
     rest = list(argv)
     while rest:
         word = rest.pop(0)
@@ -138,12 +138,12 @@ def _pairs(argv: list[str]) -> list[tuple[str, str | None]]:
             raise UsageError(f"unexpected argument {word!r}; options are --key value")
         key, equals, value = word[2:].partition("=")
         if equals:
-            pairs.append((key, value))
+            found.append((key, value))
         elif key not in FLAGS and rest and not rest[0].startswith("--"):
-            pairs.append((key, rest.pop(0)))
+            found.append((key, rest.pop(0)))
         else:
-            pairs.append((key, None))
-    return pairs
+            found.append((key, None))
+    return found
 
 
 def _environment(command: str) -> list[tuple[str, str | None]]:
@@ -165,7 +165,7 @@ def _needs(key: str, value: str | None) -> str:
 def _section(text: str, registry: Registry) -> dict[str, Any]:
     """A name, a class path, inline JSON or a file, as {"class_path", "init_args"}."""
     if text.lstrip().startswith("{") or text.endswith((".yaml", ".yml", ".json")):
-        return _class(_load(text), registry)
+        return _class(load_yaml(text), registry)
     return _class(text, registry)
 
 
@@ -188,7 +188,7 @@ def _class(value: Any, registry: Registry) -> dict[str, Any]:
 
 
 def _config(text: str) -> dict[str, Any]:
-    content = _load(text)
+    content = load_yaml(text)
     for name, registry in (("model", models), ("data", data_modules)):
         if content.get(name) is not None:
             content[name] = _class(content[name], registry)
@@ -197,7 +197,12 @@ def _config(text: str) -> dict[str, Any]:
     return content
 
 
-def _load(text: str) -> dict[str, Any]:
+def load_yaml(text: str) -> dict[str, Any]:
+    """A configuration file, or one that was typed inline as JSON.
+
+    Raises:
+        UsageError: it cannot be read, or is no mapping.
+    """
     where = "inline configuration"
     if not text.lstrip().startswith("{"):
         where = text

@@ -1,8 +1,10 @@
 """What a person reads before and after a run, and what is written down of it."""
 
 import math
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +51,7 @@ def announce(cli: Any) -> None:
 def finish(cli: Any) -> None:
     """Measure last and best, restore the best, write and print everything."""
     trainer, folder, checkpoints = cli.trainer, cli.run_folder, cli.checkpoints
-    counting = cli.model.counting
+    counting, memory = cli.model.counting, peak_memory()  # before the closing passes
     if has(cli.datamodule, "val"):
         _final_validation(cli)
     if checkpoints.best is not None:
@@ -66,6 +68,7 @@ def finish(cli: Any) -> None:
         "seconds": checkpoints.seconds,
         "tokens": cli.telemetry.tokens,
         "tokens_per_second": cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
+        "peak_memory": memory,
         "context": context_rule(cli),
         "best": checkpoints.best,
         "last": checkpoints.last,
@@ -140,6 +143,23 @@ def count(model: Any) -> int:
     if model.counting:
         return sum(b.numel() for b in model.buffers())
     return sum(p.numel() for p in model.parameters())
+
+
+def peak_memory() -> int | None:
+    """Most bytes of memory this process has held; None where nothing tells.
+
+    Linux's own high-water mark is asked first: getrusage's also counts what the parent
+    held when it forked.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+)", status.read_text())):
+        return int(found[1]) * 1024
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def has(data: Any, split: str) -> bool:

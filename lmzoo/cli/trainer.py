@@ -177,8 +177,9 @@ class TrainCLI(LightningCLI):
         """Optimizer steps of the run: as typed, or what a budget amounts to."""
         folder, budget = self.run_folder, self.config[self.command].budget
         assert folder is not None
-        if self.model.counting:
-            return int(trainer["max_steps"])
+        if self.model.counting:  # once, however long the others train
+            trainer.update(val_check_interval=1, accumulate_grad_batches=1)
+            return 1
         if budget.tokens:
             windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
             tokens = windows * self.model.context_length  # in one optimizer step
@@ -229,7 +230,8 @@ class TrainCLI(LightningCLI):
         if line := refusal(self.model) or misshapen(self.model):
             raise UsageError(line)
         config = self.config[self.command]
-        settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
+        if not self.model.counting:
+            settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
         optimizers.rehearse(self.model)
         self.run_folder.begin(self)
         report.announce(self)

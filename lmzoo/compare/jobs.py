@@ -6,6 +6,7 @@ only has to start processes, and may start one again.
 
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+PROMPT = "$ lmzoo "  # before the command, where a sitting begins in a log
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,40 @@ def execute(job: Job, *, tied: bool = False) -> Outcome:
         tied: kill the process when this thread ends, however it ends (Linux only), so
             that nothing goes on training in a folder where the job is run again.
     """
+    process = start(job, tied=tied)
+    try:
+        return finish(job, process)
+    except BaseException:  # stopped from outside: fit saves before it ends
+        process.terminate()
+        process.wait()
+        raise
+
+
+def start(
+    job: Job, session: bool = False, tied: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Begin a job; in a ``session`` of its own no Ctrl-C reaches it by itself."""
     job.folder.mkdir(parents=True, exist_ok=True)
     threads = {f"{name}_NUM_THREADS": str(job.threads) for name in ("OMP", "MKL")}
     with (job.folder / "log.txt").open("ab") as log:
-        code = subprocess.call(
+        log.write(f"{PROMPT}{shlex.join(job.argv)}\n".encode())  # a sitting begins
+        log.flush()
+        return subprocess.Popen(
             [sys.executable, "-m", "lmzoo", *job.argv],
             env={**os.environ, **threads, **job.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=session,
             preexec_fn=_tie() if tied and sys.platform == "linux" else None,
         )
+
+
+def finish(job: Job, process: "subprocess.Popen[bytes]") -> Outcome:
+    """Wait for a process that ``start`` began."""
+    code = process.wait()
+    if code < 0:
+        return Outcome(job.name, code, f"ended by signal {-code}")
     return Outcome(job.name, code, "" if code == 0 else last_error(job.folder))
 
 
@@ -86,7 +112,9 @@ def _tie() -> Callable[[], None]:
 
 
 def last_error(folder: Path) -> str:
-    """The last line of the log that says what went wrong."""
-    lines = (folder / "log.txt").read_text("utf-8", "replace").splitlines()
+    """The last line of the log's last sitting that says what went wrong."""
+    log = (folder / "log.txt").read_text("utf-8", "replace")
+    lines = log.rpartition(PROMPT)[2].splitlines()[1:]
     said = [line for line in lines if line.startswith("error: ")]
-    return (said or [line for line in lines if line.strip()] or ["no output"])[-1]
+    last = (said or [line for line in lines if line.strip()] or ["no output"])[-1]
+    return last.removeprefix("error: ").strip()

@@ -7,7 +7,6 @@ on from the newest checkpoint in that folder.
 """
 
 import contextlib
-import difflib
 import inspect
 import logging
 import os
@@ -20,9 +19,12 @@ from types import ModuleType
 from typing import Any
 
 from lmzoo.compare.jobs import Job, Launcher, Outcome, execute
+from lmzoo.compare.local import Local
+from lmzoo.compare.values import near
 from lmzoo.errors import UsageError
 
 Done = Callable[[Outcome], None]
+SAVING = 120.0  # seconds that interrupted cells have to save
 LOST = -1  # exit code of a cell whose engine does not know how it ended
 
 
@@ -65,9 +67,11 @@ class Ray:
                 while waiting:
                     (ended,), _ = self.ray.wait(list(waiting))
                     done(self._outcome(waiting.pop(ended), ended))
-            finally:  # empty unless something went wrong here
+            except BaseException:  # Ctrl-C: each cell saves before it ends
                 for task in waiting:
                     self.ray.cancel(task)
+                self.ray.wait(list(waiting), num_returns=len(waiting), timeout=SAVING)
+                raise
 
     def _start(self, job: Job) -> Any:
         task = self.ray.remote(_ray_task).options(
@@ -147,7 +151,7 @@ class Slurm:
         time: minutes that one job may take.
         cpus: of a job; 0 takes as many as its cell has threads.
         gpus: of a job.
-        parallel: most jobs at a time.
+        array_parallelism: most jobs at a time.
         max_retries: how often a cell that was stopped from outside is run again.
         cluster: "slurm"; submitit's "local" runs each job as a process here, all at
             once, "debug" one after another in this process.
@@ -160,12 +164,14 @@ class Slurm:
     time: int = 60
     cpus: int = 0
     gpus: int = 0
-    parallel: int = 256
+    array_parallelism: int = 256
     max_retries: int = 3
     cluster: str = "slurm"
 
     def __post_init__(self) -> None:
-        _require_counts(self, "time", "cpus", "gpus", "parallel", "max_retries")
+        _require_counts(
+            self, "time", "cpus", "gpus", "array_parallelism", "max_retries"
+        )
         if self.cluster not in ("slurm", "local", "debug"):
             raise UsageError(
                 f"--launcher.cluster {self.cluster}: expected slurm, local or debug"
@@ -225,7 +231,7 @@ class Slurm:
             name="lmzoo",
             timeout_min=self.time,
             cpus_per_task=self.cpus or max(job.threads for job in jobs),
-            slurm_array_parallelism=self.parallel,
+            slurm_array_parallelism=self.array_parallelism,
             **({"gpus_per_node": self.gpus} if self.gpus else {}),
             **({"slurm_partition": self.partition} if self.partition else {}),
         )
@@ -245,11 +251,20 @@ class Slurm:
         return outcome
 
 
-LAUNCHERS: dict[str, Callable[..., Launcher]] = {"ray": Ray, "slurm": Slurm}
+LAUNCHERS: dict[str, Callable[..., Launcher]] = {
+    "local": Local,
+    "ray": Ray,
+    "slurm": Slurm,
+}
 
 
-def launcher(name: str, **options: Any) -> Launcher:
-    """The launcher called ``name``, its options given as values or as typed text.
+def launcher(name: str, parallel: int = 1, **options: Any) -> Launcher:
+    """The launcher called ``name``.
+
+    Args:
+        name: local, ray or slurm.
+        parallel: cells at a time, of a launcher that does not decide that by itself.
+        options: its own, as values or as typed text.
 
     Raises:
         UsageError: no such launcher or option (the nearest is said), a value of another
@@ -257,21 +272,24 @@ def launcher(name: str, **options: Any) -> Launcher:
     """
     if name not in LAUNCHERS:
         known = ", ".join(LAUNCHERS)
-        hint = _nearest(name, LAUNCHERS, "")
-        raise UsageError(
-            f"--launcher {name}: no such launcher; {hint}there are {known}"
-        )
-    known = inspect.signature(LAUNCHERS[name]).parameters
+        raise UsageError(f"--launcher {name}: choose {known}{near(name, LAUNCHERS)}")
+    signature = inspect.signature(LAUNCHERS[name]).parameters
+    known = [key for key in signature if key != "parallel"]
     for key in options:
         if key not in known:
-            hint = _nearest(key, known, "--launcher.")
             raise UsageError(
-                f"unknown option --launcher.{key} of {name}; {hint}"
-                f"it has {', '.join(known) or 'none'}"
+                f"--launcher.{key}: the {name} launcher reads "
+                f"{', '.join(known) or 'no options'}{near(key, known)}"
             )
-    return LAUNCHERS[name](
-        **{key: _typed(key, known[key].annotation, options[key]) for key in options}
-    )
+    given = {key: _typed(key, signature[key], options[key]) for key in options}
+    if "parallel" in signature:
+        given["parallel"] = parallel
+    elif parallel != 1:
+        raise UsageError(
+            f"--parallel {parallel}: with --launcher {name}, the machines that it has "
+            f"decide how many cells run at a time; leave it out"
+        )
+    return LAUNCHERS[name](**given)
 
 
 # ---- what runs on the other side -----------------------------------------------------
@@ -340,19 +358,15 @@ def _require_counts(owner: object, *names: str) -> None:
             raise UsageError(f"--launcher.{name} {value}: expected 0 or more")
 
 
-def _typed(key: str, kind: type, value: Any) -> Any:
+def _typed(key: str, option: inspect.Parameter, value: Any) -> Any:
     """``value`` as the option's kind, from text if need be."""
+    kind = option.annotation
     try:
         return kind(value)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"--launcher.{key}: expected {kind.__name__}, given {value}"
         ) from error
-
-
-def _nearest(word: str, known: Any, prefix: str) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {prefix}{near[0]}? " if near else ""
 
 
 def _tried(retries: int) -> str:

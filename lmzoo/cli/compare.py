@@ -1,0 +1,82 @@
+"""``lmzoo compare``: several models, seeds and settings under one budget.
+
+A cell is one ``lmzoo fit`` in its own process and run folder. What is done is kept: the
+same command goes on where it was stopped.
+"""
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lmzoo.cli.compare_arguments import RECORD, Request, read
+from lmzoo.cli.compare_help import HELP
+from lmzoo.compare.launchers import launcher
+from lmzoo.compare.plan import digest
+from lmzoo.compare.surroundings import machine
+from lmzoo.errors import UsageError
+
+
+def run(argv: list[str]) -> int:
+    """Compare; 1 if a cell failed, 130 if interrupted."""
+    if "--help" in argv or "-h" in argv:
+        print(HELP)
+        return 0
+    request = read(argv)
+    identity = _identity(request)
+    folder = request.out or Path("compare") / digest(identity)
+    _require_same(folder, identity)
+    comparison = request.comparison
+    engine = launcher(comparison.launcher, comparison.parallel, **request.launching)
+    # torch: after a typing error had its answer
+    from lmzoo.cli.compare_session import compare
+
+    before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: cells save first
+    try:
+        return compare(request, identity, folder, engine)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# ---- the folder ----------------------------------------------------------------------
+
+
+def _identity(request: Request) -> dict[str, Any]:
+    """The comparison's own, and the processor where time on it is the budget."""
+    comparison = request.comparison
+    identity = comparison.identity()
+    if comparison.budget[0] == "seconds" and comparison.launcher == "local":
+        identity["processor"] = machine()["cpu"]
+    return identity
+
+
+def _require_same(folder: Path, identity: dict[str, Any]) -> None:
+    """A folder holds one comparison.
+
+    Raises:
+        UsageError: it holds another one, or something else.
+    """
+    file = folder / RECORD
+    if not file.is_file():
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise UsageError(
+                f"--out {folder}: it is there, and holds no comparison; name a new "
+                f"folder"
+            )
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    for key in sorted({*before, *identity}):
+        if before.get(key) != identity.get(key):
+            raise UsageError(
+                f"{folder} holds a comparison with {key} = {before.get(key)!r}, this "
+                f"one has {identity.get(key)!r}; choose another --out, or leave it out"
+            )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt

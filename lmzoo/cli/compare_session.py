@@ -1,0 +1,155 @@
+"""One sitting of a comparison: what is missing is trained, measured and written."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from lmzoo import runs
+from lmzoo.cli.compare_arguments import RECORD, Request
+from lmzoo.cli.compare_rehearsal import Rehearsed, rehearse
+from lmzoo.cli.compare_table import Board, show
+from lmzoo.compare.collect import collect
+from lmzoo.compare.jobs import Job, Launcher, Outcome
+from lmzoo.compare.plan import Cell, require_different
+from lmzoo.compare.results import Results, blank, header
+from lmzoo.errors import UsageError
+
+
+def compare(
+    request: Request, identity: dict[str, Any], folder: Path, launcher: Launcher
+) -> int:
+    """Rehearse every variant, train and measure every cell, show the table.
+
+    Returns:
+        The exit code: 1 if a cell failed, 130 if interrupted.
+
+    Raises:
+        UsageError: something that cannot be trained, before anything is written.
+    """
+    comparison = request.comparison
+    known = _rehearsed(request)
+    document = header(comparison, ["lmzoo", *sys.argv[1:]])
+    first = known[comparison.variants()[0].label]
+    document.update(text=first.text, floors=first.floors)
+    cells, records = comparison.cells(), []
+    for cell in cells:
+        one = known[cell.variant.label]
+        record = blank(cell, one.text, _tokenizer(one.identity), one.mark)
+        if one.excluded:
+            record.update(status="excluded", reason=one.excluded)
+        records.append(record)
+    with _opened(folder, identity):
+        results = Results(folder, document, records)
+        results.write()
+        jobs = [_job(request, cell, folder) for cell in cells]
+        waiting = [j for j in jobs if results[j.name]["status"] == "waiting"]
+        _announce(folder, len(waiting), results)
+        try:
+            with Board(results) as board:
+                launcher.run(waiting, _collector(results, board, comparison.threads))
+        except KeyboardInterrupt:
+            done = results.count("done")
+            print(
+                f"interrupted: {done} of {len(cells)} cells are done; the same "
+                f"command goes on with the rest"
+            )
+            return 130
+        show({**results.header, "cells": list(results.cells.values())}, folder)
+        _report(folder)
+    return 1 if results.count("failed") else 0
+
+
+def _rehearsed(request: Request) -> dict[str, Rehearsed]:
+    """Label -> what is known of each variant, all of them different runs."""
+    known: dict[str, Rehearsed] = {}
+    for variant in request.comparison.variants():
+        known[variant.label] = rehearse(request.comparison, variant)
+        if said := known[variant.label].excluded:
+            print(f"{variant.label} is excluded: {said}", file=sys.stderr)
+    require_different({label: one.identity for label, one in known.items()})
+    return known
+
+
+def _collector(
+    results: Results, board: Board, threads: int
+) -> Callable[[Outcome], None]:
+    """What happens when a cell ends: it is measured, and everything is written."""
+    torch.set_num_threads(threads)  # of the cells: same sums, and no more neighbours
+
+    def done(outcome: Outcome) -> None:
+        cell = results[outcome.name]
+        if outcome.code:
+            cell.update(status="failed", reason=outcome.reason)
+        else:
+            try:
+                found = collect(results.folder / cell["run"])
+                cell.update(found, status="done", reason="")
+            except UsageError as error:
+                cell.update(status="failed", reason=str(error))
+            except Exception as error:  # a plugin's model; the other cells go on
+                said = f"{type(error).__name__}: {runs.first_line(error)}"
+                cell.update(status="failed", reason=f"measuring it failed: {said}")
+        results.write()
+        board.ended(outcome.name)
+
+    return done
+
+
+def _report(folder: Path) -> None:
+    """The written report, from results.json alone."""
+    try:
+        report = importlib.import_module("lmzoo.compare.report")
+    except ModuleNotFoundError:
+        return
+    report.write(folder)
+
+
+def _job(request: Request, cell: Cell, folder: Path) -> Job:
+    comparison = request.comparison
+    return Job(
+        name=cell.name,
+        argv=cell.argv(folder, comparison.plugins),
+        folder=folder / cell.run,
+        threads=comparison.threads,
+    )
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """The folder, made, and locked until the end."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except OSError as error:
+        if isinstance(error, filelock.Timeout):
+            raise UsageError(
+                f"{folder}: another process runs this comparison; wait for it"
+            ) from error
+        raise UsageError(f"--out {folder}: {error.strerror or error}") from error
+    try:
+        if not (folder / RECORD).is_file():
+            runs.write_json(folder / RECORD, {"format": 1, "identity": identity})
+        yield
+    finally:
+        lock.release()
+
+
+def _announce(folder: Path, waiting: int, results: Results) -> None:
+    done, excluded = results.count("done"), results.count("excluded")
+    more = f", {done} are done" if done else ""
+    more += f", {excluded} excluded" if excluded else ""
+    print(f"{folder}: {waiting} cells to train{more}", file=sys.stderr)
+
+
+def _tokenizer(identity: dict[str, Any]) -> str:
+    """Its kind, as bpe:512 where a size was given; a file's by its name."""
+    kind = Path(str(identity.get("data.tokenizer", ""))).name
+    size = identity.get("data.tokenizer_size")
+    return f"{kind}:{size}" if size else kind

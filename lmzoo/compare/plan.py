@@ -1,0 +1,251 @@
+"""From what was asked for to a list of cells: nothing runs, nothing is read.
+
+A variant is a model with its options and its values on the axes; a cell is a variant
+with a seed, and one ``lmzoo fit`` command.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lmzoo.compare.values import near, spelled
+from lmzoo.errors import UsageError
+
+BUDGETS = {  # what fit calls each kind
+    "seconds": "budget.seconds",
+    "steps": "trainer.max_steps",
+    "tokens": "budget.tokens",
+    "flops": "budget.flops",
+}
+TOKENIZER = re.compile(r"(word|bpe):(\d+)")  # a kind and a size, as one axis value
+DECIDED = {  # options of fit that the comparison gives itself
+    "seed_everything": "--seeds",
+    "data.seed": "--seeds",
+    "trainer.max_steps": "--budget.steps",
+    "trainer.default_root_dir": "--out",
+    "model.vocab_size": "--vary data.tokenizer_size",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the cells of all seeds share.
+
+    Attributes:
+        label: the model, and its values on the axes.
+        model: registry name.
+        axes: option -> value of this variant.
+        options: all of fit's options but the seed and the folder.
+    """
+
+    label: str
+    model: str
+    axes: dict[str, Any]
+    options: dict[str, Any]
+
+    def arguments(self, seed: int) -> list[str]:
+        """What ``fit`` is given, without the folder."""
+        words = [f"--{key}={spelled(value)}" for key, value in self.options.items()]
+        return [f"--model={self.model}", *words, f"--seed_everything={seed}"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A variant and a seed; the name is unique and a folder's."""
+
+    name: str
+    variant: Variant
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """The run folder, below the comparison's."""
+        return f"cells/{self.name}"
+
+    def argv(self, folder: Path, plugins: Sequence[str] = ()) -> tuple[str, ...]:
+        """Words after ``lmzoo``."""
+        named = [f"--plugin={path}" for path in plugins]
+        place = f"--trainer.default_root_dir={folder / self.run}"
+        return ("fit", *named, *self.variant.arguments(self.seed), place)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was asked for.
+
+    Attributes:
+        models: registry names.
+        seeds: every variant is trained once with each.
+        budget: a kind of ``BUDGETS``, and how much of it.
+        options: options of fit for every model.
+        axes: option of fit -> its values; several make a grid.
+        overrides: model -> options of fit for it alone.
+        plugins: files that register models.
+        parallel: cells at a time.
+        threads: of each cell.
+        launcher: where the cells run.
+
+    Raises:
+        UsageError: a name, seed or option that cannot be meant.
+    """
+
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    budget: tuple[str, float]
+    options: dict[str, Any] = field(default_factory=dict)
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    parallel: int = 1
+    threads: int = 1
+    launcher: str = "local"
+
+    def __post_init__(self) -> None:
+        _distinct("--models", self.models)
+        _distinct("--seeds", self.seeds)
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:
+                raise UsageError(f"--seeds {seed}: give 0 to {2**32 - 1}")
+        for key, values in self.axes.items():
+            if not values:
+                raise UsageError(f"--vary {key}: give values, as {key}=1,2")
+            _distinct(f"--vary {key}", [spelled(value) for value in values])
+            if key in self.options:
+                raise UsageError(f"--{key} is given, and varied by --vary; give one")
+        for key in [*self.options, *self.axes, *_keys(self.overrides)]:
+            if key in DECIDED:
+                raise UsageError(f"--{key}: a comparison sets it; {DECIDED[key]}")
+        for model, options in self.overrides.items():
+            if model not in self.models:
+                raise UsageError(
+                    f"overrides: {model!r} is not compared; models: "
+                    f"{', '.join(self.models)}{near(model, self.models)}"
+                )
+            if both := sorted(set(options) & set(self.axes)):
+                raise UsageError(
+                    f"overrides: {model}: {both[0]} is varied, so nothing would read it"
+                )
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether early stopping was asked for; it is off otherwise."""
+        keys = [*self.options, *self.axes, *_keys(self.overrides)]
+        return any(key.startswith("early_stopping.") for key in keys)
+
+    def completed(self, found: dict[str, dict[str, Any]]) -> "Comparison":
+        """With options that were found for a model: a size that matches, a tuned rate.
+
+        They rank as its overrides do. The identity stays that of what was asked for.
+        """
+        merged = {
+            model: {**self.overrides.get(model, {}), **found.get(model, {})}
+            for model in self.models
+        }
+        return replace(self, overrides={m: o for m, o in merged.items() if o})
+
+    def variants(self) -> list[Variant]:
+        """Every model at every point of the grid."""
+        kind, amount = self.budget
+        off = {} if self.stops_early else {"early_stopping.enabled": False}
+        made = []
+        for model, point in itertools.product(
+            self.models, itertools.product(*self.axes.values())
+        ):
+            axes = dict(zip(self.axes, point, strict=True))
+            options = {**off, **self.options, **self.overrides.get(model, {})}
+            for key, value in axes.items():
+                options.update(_as_options(key, value))
+            options[BUDGETS[kind]] = amount
+            made.append(Variant(self._label(model, axes), model, axes, options))
+        return made
+
+    def cells(self) -> list[Cell]:
+        """Seed by seed, so that what is interrupted is complete for the first ones."""
+        cells, taken = [], set()
+        for seed, variant in itertools.product(self.seeds, self.variants()):
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", variant.label).strip("-.")
+            name = unique = f"{slug}-{seed}"
+            for number in itertools.count(2):
+                if unique not in taken:
+                    break
+                unique = f"{name}-{number}"
+            taken.add(unique)
+            cells.append(Cell(unique, variant, seed))
+        return cells
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this comparison and no other, flat."""
+        flat: dict[str, Any] = {
+            "models": list(self.models),
+            "seeds": list(self.seeds),
+            f"budget.{self.budget[0]}": self.budget[1],
+            "plugin": list(self.plugins),
+            "parallel": self.parallel,
+            "threads": self.threads,
+            "launcher": self.launcher,
+            **self.options,
+        }
+        flat.update({f"vary.{key}": values for key, values in self.axes.items()})
+        for model, options in self.overrides.items():
+            flat.update({f"overrides.{model}.{k}": v for k, v in options.items()})
+        return json.loads(json.dumps(flat))
+
+    def _label(self, model: str, axes: dict[str, Any]) -> str:
+        tails = [key.rpartition(".")[2] for key in self.axes]
+        words = [model]
+        for key, value in axes.items():
+            tail = key.rpartition(".")[2]
+            short = tail if tails.count(tail) == 1 else key
+            plain = key in ("data.tokenizer", "data.corpus")
+            words.append(spelled(value) if plain else f"{short}={spelled(value)}")
+        return " ".join(words)
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """Eight hexadecimal digits of an identity."""
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def require_different(identities: dict[str, dict[str, Any]]) -> None:
+    """Every axis changes the run: no two variants have one configuration.
+
+    Args:
+        identities: label -> the flat configuration that ``fit`` makes of it.
+
+    Raises:
+        UsageError: naming two labels that are the same run.
+    """
+    seen: dict[str, str] = {}
+    for label, identity in identities.items():
+        text = json.dumps(identity, sort_keys=True)
+        if text in seen:
+            raise UsageError(
+                f"{seen[text]!r} and {label!r} are the same run: the value that "
+                f"tells them apart changes nothing; leave it out of --vary"
+            )
+        seen[text] = label
+
+
+def _as_options(key: str, value: Any) -> dict[str, Any]:
+    sized = TOKENIZER.fullmatch(str(value)) if key == "data.tokenizer" else None
+    if sized:
+        return {key: sized[1], "data.tokenizer_size": int(sized[2])}
+    return {key: value}
+
+
+def _keys(overrides: dict[str, dict[str, Any]]) -> list[str]:
+    return [key for options in overrides.values() for key in options]
+
+
+def _distinct(what: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise UsageError(f"{what}: nothing given")
+    for value in values:
+        if list(values).count(value) > 1:
+            raise UsageError(f"{what}: {value} is given twice, which changes nothing")
