@@ -5,6 +5,7 @@ same command goes on where it was stopped.
 """
 
 import json
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -48,6 +49,9 @@ def _identity(request: Request) -> dict[str, Any]:
     identity = comparison.identity()
     if comparison.budget[0] == "seconds" and comparison.launcher == "local":
         identity["processor"] = machine()["cpu"]
+    for name, value in os.environ.items():  # options of fit, which every cell reads
+        if name.startswith("LMZOO_FIT__"):
+            identity[name] = value
     return identity
 
 
@@ -59,7 +63,8 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
     """
     file = folder / RECORD
     if not file.is_file():
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        inside = folder.iterdir() if folder.is_dir() else [folder]
+        if folder.exists() and not all(path.name == ".lock" for path in inside):
             raise UsageError(
                 f"--out {folder}: it is there, and holds no comparison; name a new "
                 f"folder"

@@ -146,7 +146,7 @@ def _require_known(given: dict[str, Any]) -> None:
         if key.startswith("launcher."):
             continue
         raise UsageError(
-            f"unknown option --{key}{near(key, known)}; lmzoo compare --help"
+            f"unknown option --{key}; lmzoo compare --help lists them{near(key, known)}"
         )
 
 

@@ -105,7 +105,9 @@ def _report(folder: Path) -> None:
     """The written report, from results.json alone."""
     try:
         report = importlib.import_module("lmzoo.compare.report")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != "lmzoo.compare.report":
+            raise
         return
     report.write(folder)
 

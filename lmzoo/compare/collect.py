@@ -44,14 +44,37 @@ def collect(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: the run is not finished")
     if not summary["best"]:
         raise UsageError(f"{folder}: no validation gave a finite loss")
-    identity = manifest["identity"]
-    run = runs.load(folder)
-    table = count(run.model)
-    flops = None if summary["counting"] else table.training_flops
-    embedded = sum(row.parameters for row in table.rows if row.name in EMBEDDINGS)
-    other = summary["other_protocol"]
-    rows = _rows(folder / "metrics.csv")
+    run, identity = runs.load(folder), manifest["identity"]
+    costs = _costs(run.model, summary)
+    rows, other = _rows(folder / "metrics.csv"), summary["other_protocol"]
+    tokens_per_step = summary["tokens"] / max(1, summary["steps"])
     record = {
+        **costs,
+        "context_length": run.model.context_length,
+        "protocol": summary["context"],
+        "best": {"step": summary["best"]["step"], **summary["best"]["metrics"]},
+        "last": {"step": summary["last"]["step"], **summary["last"]["metrics"]},
+        "test": summary["test"],
+        "other": {"protocol": other["context"], **other["metrics"]} if other else None,
+        "curve": _curve(rows, tokens_per_step, costs["flops_per_token"]),
+        "train_curve": [
+            {"step": int(row["step"]), "nll": float(row["train/nll"])}
+            for row in rows
+            if row.get("train/nll")
+        ],
+        "sample": _sample(folder, summary["best"]["step"]),
+        "stopped": summary["stopped"],
+        **measured(run.model, _data(folder, identity, manifest), identity),
+    }
+    return runs.finite(record)
+
+
+def _costs(model: LanguageModel, summary: dict[str, Any]) -> dict[str, Any]:
+    """Size, arithmetic, time and memory; what a counting model has none of is None."""
+    table = count(model)
+    embedded = sum(row.parameters for row in table.rows if row.name in EMBEDDINGS)
+    flops = None if summary["counting"] else table.training_flops
+    return {
         "parameters": summary["parameters"],
         "parameters_without_embeddings": summary["parameters"] - embedded,
         "state_bytes": table.state.bytes() if table.state else None,
@@ -62,24 +85,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "seconds": summary["seconds"],
         "tokens_per_second": summary["tokens_per_second"],
         "peak_memory": summary.get("peak_memory"),
-        "context_length": run.model.context_length,
-        "protocol": summary["context"],
-        "best": {"step": summary["best"]["step"], **summary["best"]["metrics"]},
-        "last": {"step": summary["last"]["step"], **summary["last"]["metrics"]},
-        "test": summary["test"],
-        "other": {"protocol": other["context"], **other["metrics"]} if other else None,
-        "curve": _curve(rows, _tokens_per_step(summary), flops),
-        "train_curve": [
-            {"step": int(row["step"]), "nll": float(row["train/nll"])}
-            for row in rows
-            if row.get("train/nll")
-        ],
-        "sample": _sample(folder, summary["best"]["step"]),
-        "stopped": summary["stopped"],
-        "oov_share": manifest["data"]["splits"]["val"]["oov_share"],
-        **measured(run.model, _data(folder, identity, manifest), identity),
     }
-    return runs.finite(record)
 
 
 # ---- one more pass -------------------------------------------------------------------
@@ -205,10 +211,6 @@ def _json(file: Path) -> dict[str, Any]:
 def _rows(file: Path) -> list[dict[str, str]]:
     with file.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-def _tokens_per_step(summary: dict[str, Any]) -> float:
-    return summary["tokens"] / max(1, summary["steps"])
 
 
 def _curve(

@@ -165,7 +165,8 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["cells"]
+        before = json.loads(file.read_text(encoding="utf-8"))
+        return before["cells"] if before["format"] == FORMAT else []
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(
             f"{file} cannot be read ({runs.first_line(error)}); remove it: the runs "

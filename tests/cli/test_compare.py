@@ -1,0 +1,377 @@
+"""lmzoo compare, end to end on a small text: tables, failures, going on, mistakes."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from lmzoo.cli import compare, main
+from lmzoo.compare.jobs import Job, Outcome, last_error
+from lmzoo.registry import models
+from tests.cli.runner import Result, lmzoo
+
+TINY = "--model.d_model 8 --model.context_length 16"
+CHEAP = "--data.batch_size 4 --samples.length 4 --budget.steps 6 --threads 1"
+PLUGIN = '''
+import torch
+from torch import nn
+from lmzoo import LanguageModel
+from lmzoo.registry import register_model
+
+
+@register_model("tame")
+class Tame(LanguageModel):
+    """Each token by itself."""
+
+    def __init__(self, vocab_size: int, context_length: int = 16, d_model: int = 8):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.head = nn.Linear(d_model, vocab_size)
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens))
+
+
+@register_model("moody")
+class Moody(Tame):
+    """Fails with one of the seeds."""
+
+    def training_step(self, batch, batch_idx):
+        if self.seed == 1338 and self.global_step >= 2:
+            raise RuntimeError("no more of this")
+        return super().training_step(batch, batch_idx)
+
+
+@register_model("peeking")
+class Peeking(Tame):
+    """Sees the next token."""
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        return self.head(x + x.roll(-1, 1))
+'''
+
+
+class Inside:
+    """A launcher that runs the cells in this process, which is quicker."""
+
+    interrupt_after = 10**6
+    ran: list[str] = []
+
+    def __init__(self, parallel: int = 1) -> None:
+        assert parallel == 1
+
+    def run(self, jobs: Sequence[Job], done: Callable[[Outcome], None]) -> None:
+        for number, job in enumerate(jobs):
+            if number == self.interrupt_after:
+                raise KeyboardInterrupt
+            job.folder.mkdir(parents=True, exist_ok=True)
+            self.ran.append(job.name)
+            done(Outcome(job.name, main(list(job.argv)), ""))
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> type[Inside]:
+    """Cells run in this process."""
+    monkeypatch.setitem(compare.LAUNCHERS, "local", f"{__name__}:Inside")
+    monkeypatch.setattr(Inside, "ran", [])
+    return Inside
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A text and a plugin file."""
+    folder = tmp_path_factory.mktemp("compare")
+    lines = [f"{n} it was the best of times, it was {n * n}\n" for n in range(300)]
+    (folder / "t.txt").write_text("".join(lines))
+    (folder / "plugin.py").write_text(PLUGIN)
+    yield folder
+    for name in ("tame", "moody", "peeking"):
+        models.forget(name)
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> tuple[Path, Result]:
+    """Three models and two seeds, each cell in its own process, two at a time."""
+    line = (
+        f"compare --plugin {folder}/plugin.py --models tame,moody,peeking --seeds 2 "
+        f"--parallel 1 --data.path {folder}/t.txt {TINY} {CHEAP} --out {folder}/whole"
+    )
+    return folder / "whole", lmzoo(line)
+
+
+def document(folder: Path) -> dict:
+    """results.json of a comparison."""
+    return json.loads((folder / "results.json").read_text())
+
+
+def cells(folder: Path) -> dict[str, dict]:
+    """Its cells by name."""
+    return {cell["name"]: cell for cell in document(folder)["cells"]}
+
+
+# ---- a whole one ---------------------------------------------------------------------
+
+
+def test_each_cell_is_a_run_and_a_record(whole: tuple[Path, Result]) -> None:
+    folder, _ = whole
+    done = [c for c in cells(folder).values() if c["status"] == "done"]
+
+    assert [c["name"] for c in done] == ["tame-1337", "moody-1337", "tame-1338"]
+    for cell in done:
+        summary = json.loads((folder / cell["run"] / "summary.json").read_text())
+        best = summary["best"]["metrics"]
+        assert cell["best"]["bits_per_char"] == best["bits_per_char"]
+        nll = sum(cell["blocks"]) / sum(cell["block_targets"])
+        assert nll == pytest.approx(best["nll"], rel=1e-9)
+        assert cell["steps"] == 6
+        assert list((folder / cell["run"]).glob("events.out*"))
+
+
+def test_what_all_cells_share_is_stated(whole: tuple[Path, Result]) -> None:
+    found = document(whole[0])
+
+    assert found["budget"] == {"kind": "steps", "value": 6}
+    assert found["early_stopping"] == "off"
+    assert (found["parallel"], found["threads"]) == (1, 1)
+    assert found["axes"] == {}
+    assert found["text"]["name"] == "t"
+    assert {"uniform", "5-gram", "bz2", "xz"} <= set(found["floors"])
+    assert found["machine"]["cores"] >= 1
+
+
+def test_a_cell_that_fails_is_named_and_the_rest_goes_on(
+    whole: tuple[Path, Result],
+) -> None:
+    folder, result = whole
+    failed = cells(folder)["moody-1338"]
+
+    assert result.code == 1
+    assert failed["status"] == "failed"
+    assert failed["reason"] == "RuntimeError: no more of this"
+    assert "moody-1338 failed: RuntimeError: no more of this" in result.out
+
+
+def test_a_model_that_sees_the_future_is_excluded_by_name(
+    whole: tuple[Path, Result],
+) -> None:
+    folder, result = whole
+    peeking = cells(folder)["peeking-1337"]
+
+    assert peeking["status"] == "excluded"
+    assert peeking["reason"].startswith("breaks causality")
+    assert "peeking is excluded: breaks causality" in result.err
+    assert not (folder / "cells" / "peeking-1337").exists()
+
+
+def test_the_table_shows_every_label_and_the_floors(whole: tuple[Path, Result]) -> None:
+    out = whole[1].out
+
+    for word in ("tame", "moody", "peeking", "floor: 5-gram", "bits/char", "1 of 2"):
+        assert word in out
+    assert "early stopping off; 1 at a time, threads of each: 1" in out
+
+
+def test_the_csv_holds_the_same(whole: tuple[Path, Result]) -> None:
+    folder, _ = whole
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+
+    assert [row["name"] for row in rows] == list(cells(folder))
+    best = cells(folder)["tame-1337"]["best"]["nll"]
+    assert float(rows[0]["best.nll"]) == best
+    assert rows[2]["status"] == "excluded"
+
+
+# ---- going on ------------------------------------------------------------------------
+
+
+def test_interrupted_and_started_again_it_repeats_nothing(
+    folder: Path, inside: type[Inside], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (
+        f"compare --models bare,ngram --seeds 2 --data.path {folder}/t.txt "
+        f"--model.context_length 16 {CHEAP} --out {folder}/again"
+    )
+    monkeypatch.setattr(inside, "interrupt_after", 1)
+    first = lmzoo(line)
+    assert first.code == 130
+    assert "interrupted: 1 of 4 cells are done" in first.out
+    before = stamps(folder / "again" / "cells" / "bare-1337")
+
+    monkeypatch.setattr(inside, "interrupt_after", 10**6)
+    second = lmzoo(line)
+    assert second.code == 0, second.err
+    assert inside.ran == ["bare-1337", "ngram-1337", "bare-1338", "ngram-1338"]
+    assert stamps(folder / "again" / "cells" / "bare-1337") == before
+
+    third = lmzoo(line)
+    assert third.code == 0
+    assert len(inside.ran) == 4
+    found = cells(folder / "again")
+    assert {cell["status"] for cell in found.values()} == {"done"}
+    assert [c["mark"] for c in found.values()] == ["", "counting", "", "counting"]
+    assert found["ngram-1337"]["steps"] == 1
+
+
+def test_a_run_that_ended_unseen_is_measured_not_repeated(
+    folder: Path, inside: type[Inside]
+) -> None:
+    """The comparison was killed between a cell's end and its record."""
+    line = (
+        f"compare --models bare --seeds 1 --data.path {folder}/t.txt "
+        f"--model.context_length 16 {CHEAP} --out {folder}/unseen"
+    )
+    assert lmzoo(line).code == 0
+    measured = cells(folder / "unseen")["bare-1337"]
+    (folder / "unseen" / "results.json").unlink()
+    before = stamps(folder / "unseen" / "cells" / "bare-1337")
+
+    assert lmzoo(line).code == 0
+    assert cells(folder / "unseen")["bare-1337"] == measured
+    assert stamps(folder / "unseen" / "cells" / "bare-1337") == before
+
+
+def stamps(run: Path) -> dict[str, int]:
+    """When each file of a run was written."""
+    files = [file for file in run.rglob("*") if file.is_file()]
+    assert files
+    return {str(f): f.stat().st_mtime_ns for f in files if f.name != ".lock"}
+
+
+# ---- grids and files -----------------------------------------------------------------
+
+
+def test_a_grid_from_a_file_with_tokenizers_and_overrides(
+    folder: Path, inside: type[Inside]
+) -> None:
+    file = folder / "compare.yaml"
+    file.write_text(
+        f"models: [bare, mlp]\nseeds: [7]\nbudget: {{steps: 99}}\nthreads: 1\n"
+        f"data: {{path: {folder}/t.txt, batch_size: 4}}\n"
+        f"model: {{context_length: 16}}\nsamples.length: 4\n"
+        f"tokenizers: [char, 'bpe:300']\n"
+        f"overrides: {{mlp: {{optimizer.lr: 2e-3}}}}\n"
+    )
+    file.write_text(file.read_text().replace("model: {context_length: 16}\n", ""))
+    result = lmzoo(
+        f"compare --config {file} --budget.steps 6 --model.context_length 16 "
+        f"--out {folder}/grid"
+    )
+    assert result.code == 0, result.err
+    found = cells(folder / "grid")
+
+    assert list(found) == [
+        "bare-char-7",
+        "bare-bpe-300-7",
+        "mlp-char-7",
+        "mlp-bpe-300-7",
+    ]
+    assert {cell["steps"] for cell in found.values()} == {6}  # typed wins
+    assert found["mlp-bpe-300-7"]["tokenizer"] == "bpe:300"
+    assert "bits/byte" in result.out
+    for name, rate in (("mlp-char-7", 2e-3), ("bare-char-7", None)):
+        manifest = folder / "grid" / "cells" / name / "manifest.json"
+        identity = json.loads(manifest.read_text())["identity"]
+        assert (identity["optimizer.lr"] == 2e-3) == (rate is not None)
+
+
+def test_an_axis_that_leaves_the_curves_alone_is_noted(
+    folder: Path, inside: type[Inside]
+) -> None:
+    """The configuration differs, the training does not."""
+    result = lmzoo(
+        f"compare --model bare --vary samples.seed=1,2 --seeds 1 "
+        f"--data.path {folder}/t.txt --model.context_length 16 {CHEAP} "
+        f"--out {folder}/twins"
+    )
+    assert result.code == 0, result.err
+    notes = [cell["note"] for cell in cells(folder / "twins").values()]
+
+    assert "bare-seed-2-1337" in notes[0]
+    assert "bare-seed-1-1337" in notes[1]
+    assert "this axis changed nothing" in result.out
+
+
+# ---- mistakes ------------------------------------------------------------------------
+
+BASE = "--models bare --budget.steps 6"
+MISTAKES = {
+    "--budget.steps 6": "nothing to compare",
+    "--models baer --budget.steps 6": "did you mean 'bare'",
+    "--models bare": "how long may each cell train",
+    f"{BASE} --budget.seconds 5": "give one budget",
+    f"{BASE} --seeds x": "--seeds x",
+    f"{BASE} --seeds 1,1": "given twice",
+    f"{BASE} --model mlp": "--model and --models",
+    f"{BASE} --vary nothing=1,2": "no option of fit",
+    f"{BASE} --vary model.layers=1,2": "unknown option --model.layers",
+    f"{BASE} --vary data.batch_size": "give KEY=VALUE,VALUE",
+    f"{BASE} --vary data.batch_size=4,4": "changes nothing",
+    f"{BASE} --vary trainer.enable_progress_bar=true,false": "are the same run",
+    f"{BASE} --data.batchsize 3": "did you mean --data.batch_size",
+    f"{BASE} --model.context_length many": "context_length",
+    f"{BASE} --trainer.max_steps 3": "--budget.steps",
+    f"{BASE} --seed_everything 3": "--seeds",
+    f"{BASE} --parralel 2": "did you mean 'parallel'",
+    f"{BASE} --parallel 0": "--parallel 0",
+    f"{BASE} --threads 99999": "cores",
+    f"{BASE} --launcher here": "--launcher here",
+    f"{BASE} --launcher.address x": "local launcher reads no options",
+    f"{BASE} --config missing.yaml": "missing.yaml",
+    f"{BASE} --plugin missing.py": "missing.py",
+    f"{BASE} --data.path missing.txt": "missing.txt",
+    f"{BASE} --data.val_fraction 0": "validation part",
+    f"{BASE} --overrides.bare.optimizer.lr 1": "overrides stand in a file",
+    f"{BASE} --out .": "holds no comparison",
+}
+
+
+@pytest.mark.parametrize("line", list(MISTAKES))
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    line: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.txt").write_text((folder / "t.txt").read_text())
+    text = "" if "data.path" in line else " --data.path here.txt"
+
+    result = lmzoo(f"compare {line}{text}")
+
+    assert result.code == 2, result.out
+    assert MISTAKES[line] in result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["here.txt"]
+
+
+def test_another_comparison_in_the_folder_is_refused(
+    folder: Path, inside: type[Inside]
+) -> None:
+    line = (
+        f"compare --models bare --seeds 1 --data.path {folder}/t.txt "
+        f"--model.context_length 16 {CHEAP} --out {folder}/taken"
+    )
+    assert lmzoo(line).code == 0
+    before = stamps(folder / "taken")
+
+    other = lmzoo(f"{line} --data.batch_size 2")
+
+    assert other.code == 2
+    assert "data.batch_size = 4, this one has 2" in other.err
+    assert stamps(folder / "taken") == before
+
+
+def test_help_answers_without_torch() -> None:
+    result = lmzoo("compare --help")
+
+    assert result.code == 0
+    assert "--budget.seconds" in result.out
+
+
+def test_the_reason_is_the_last_sittings(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("$ lmzoo fit a\nerror: an old one\n$ lmzoo fit a\nValueError: new\n")
+    assert last_error(tmp_path) == "ValueError: new"
+    log.write_text("$ lmzoo fit a\nerror: a line\nand more\n$ lmzoo fit a\n")
+    assert last_error(tmp_path) == "no output"

@@ -1,0 +1,97 @@
+"""The local launcher, with processes that only sleep, fail or save."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lmzoo.compare import local
+from lmzoo.compare.jobs import Job, Outcome
+from lmzoo.compare.local import Local
+
+SAVES = """
+import signal, sys, time
+from pathlib import Path
+def save(number, frame):
+    Path(sys.argv[1], "saved").touch()
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+Path(sys.argv[1], "ready").touch()
+time.sleep(60)
+"""
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's argv becomes a Python script and its arguments."""
+
+    def start(job: Job, session: bool = False) -> "subprocess.Popen[bytes]":
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "log.txt").write_text("$ lmzoo x\n")
+        command = [sys.executable, "-c", *job.argv]
+        return subprocess.Popen(command, start_new_session=session)
+
+    monkeypatch.setattr(local, "start", start)
+
+
+def jobs(folder: Path, *scripts: str) -> list[Job]:
+    """One for each script, which is told its folder."""
+    return [
+        Job(str(n), (script, str(folder / str(n))), folder / str(n))
+        for n, script in enumerate(scripts)
+    ]
+
+
+def test_every_job_ends_once_with_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch)
+    ended: list[Outcome] = []
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+    Local(2).run(jobs(tmp_path, "", "raise SystemExit(3)", killed), ended.append)
+
+    found = {outcome.name: (outcome.code, outcome.reason) for outcome in ended}
+    assert found == {
+        "0": (0, ""),
+        "1": (3, "no output"),
+        "2": (-9, "ended by signal 9"),
+    }
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_what_is_done_at_an_end_has_the_place_of_a_cell(
+    parallel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While ``done`` works, at most ``parallel - 1`` processes are running."""
+    scripted(monkeypatch)
+    launcher, neighbours = Local(parallel), []
+
+    def done(outcome: Outcome) -> None:
+        neighbours.append(len(launcher._running))
+
+    launcher.run(jobs(tmp_path, *["pass"] * 5), done)
+
+    assert len(neighbours) == 5
+    assert max(neighbours) <= parallel - 1
+
+
+def test_an_interruption_lets_the_running_cells_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch)
+    wait = f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path)!r}, '1', "
+    wait += "'ready').exists(): time.sleep(0.01)"
+
+    def done(outcome: Outcome) -> None:
+        assert outcome.name == "0"
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        Local(2).run(jobs(tmp_path, wait, SAVES, "pass"), done)
+
+    assert (tmp_path / "1" / "saved").exists()
+    assert not (tmp_path / "2").exists()
+    assert time.monotonic() - began < 30
