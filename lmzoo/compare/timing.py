@@ -123,7 +123,7 @@ def measure(
         UsageError: a model that cannot be timed, or lengths, batch or rounds that make
             no measurement.
     """
-    _require(lengths, batch, rounds)
+    _require(lengths, vocab_size=vocab_size, batch=batch, rounds=rounds)
     with _threads(threads) as used:
         cells = {
             label: {
@@ -216,11 +216,11 @@ def _and(words: list[str]) -> str:
 # ---- building and timing -------------------------------------------------------------
 
 
-def _require(lengths: Sequence[int], batch: int, rounds: int) -> None:
+def _require(lengths: Sequence[int], **counts: int) -> None:
     if not lengths or min(lengths) < 1 or list(lengths) != sorted(set(lengths)):
         given = ", ".join(map(str, lengths)) or "none"
         raise UsageError(f"lengths must be positive and increasing, given {given}")
-    for name, value in (("batch", batch), ("rounds", rounds)):
+    for name, value in counts.items():
         if value < 1:
             raise UsageError(f"{name} must be 1 or more, given {value}")
 
