@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lmzoo.compare import launchers
+from lmzoo.compare.elsewhere import LOST
 from lmzoo.compare.jobs import Job, Launcher, Outcome, execute
 from lmzoo.compare.launchers import Ray, Slurm, launcher
 from lmzoo.errors import UsageError
@@ -216,7 +216,7 @@ def test_without_retries_a_killed_cell_has_failed(
         "gpt-2": "its Ray worker died; run 1 time",
     }
     for job in jobs:
-        assert told[job.name].code == launchers.LOST
+        assert told[job.name].code == LOST
         assert not (job.folder / "summary.json").exists()
         assert "resum" not in log(job)
 
