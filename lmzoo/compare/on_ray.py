@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +89,7 @@ class Ray:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
         own = {"include_dashboard": False, "num_cpus": os.cpu_count()}
+        before = signal.getsignal(signal.SIGTERM)
         try:
             _require_listener(self.address)
             self.ray.init(
@@ -100,6 +103,8 @@ class Ray:
                 f"no Ray cluster at {self.address!r}: {first_line(error)}; start one "
                 f"with: ray start --head"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own aborts
         try:
             yield
         finally:
