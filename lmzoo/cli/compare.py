@@ -4,8 +4,6 @@ A cell is one ``lmzoo fit`` in its own process and run folder. What is done is k
 same command goes on where it was stopped.
 """
 
-import importlib
-import inspect
 import json
 import os
 import signal
@@ -15,13 +13,10 @@ from typing import Any
 
 from lmzoo.cli.compare_arguments import RECORD, Request, read
 from lmzoo.cli.compare_help import HELP
-from lmzoo.compare.jobs import Launcher
+from lmzoo.compare.launchers import launcher
 from lmzoo.compare.plan import digest
 from lmzoo.compare.surroundings import machine
-from lmzoo.compare.values import near
 from lmzoo.errors import UsageError
-
-LAUNCHERS = {"local": "lmzoo.compare.local:Local"}
 
 
 def run(argv: list[str]) -> int:
@@ -33,38 +28,16 @@ def run(argv: list[str]) -> int:
     identity = _identity(request)
     folder = request.out or Path("compare") / digest(identity)
     _require_same(folder, identity)
-    launcher = _launcher(request)
+    comparison = request.comparison
+    engine = launcher(comparison.launcher, comparison.parallel, **request.launching)
     # torch: after a typing error had its answer
     from lmzoo.cli.compare_session import compare
 
     before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: cells save first
     try:
-        return compare(request, identity, folder, launcher)
+        return compare(request, identity, folder, engine)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _launcher(request: Request) -> Launcher:
-    """The launcher by its name, with the options that it declares.
-
-    Raises:
-        UsageError: no such launcher, or an option that it does not read.
-    """
-    name = request.comparison.launcher
-    if name not in LAUNCHERS:
-        raise UsageError(
-            f"--launcher {name}: choose {', '.join(LAUNCHERS)}{near(name, LAUNCHERS)}"
-        )
-    module, _, attribute = LAUNCHERS[name].partition(":")
-    cls = getattr(importlib.import_module(module), attribute)
-    known = [key for key in inspect.signature(cls).parameters if key != "parallel"]
-    for key in request.launching:
-        if key not in known:
-            raise UsageError(
-                f"--launcher.{key}: the {name} launcher reads "
-                f"{', '.join(known) or 'no options'}{near(key, known)}"
-            )
-    return cls(parallel=request.comparison.parallel, **request.launching)
 
 
 # ---- the folder ----------------------------------------------------------------------

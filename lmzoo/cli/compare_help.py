@@ -25,7 +25,10 @@ where and how
   --out FOLDER               default: compare/HASH of all this
   --parallel N               cells at a time, default 1; the cores are divided
   --threads N                of each cell; default: cores / parallel
-  --launcher NAME            where the cells run: local
+  --launcher NAME            local; ray and slurm (extras of the same names) take
+                             the cells to a cluster that shares the folder
+  --launcher.KEY VALUE       ray: address, num_gpus, max_retries; slurm: partition,
+                             time (minutes), cpus, gpus, array_parallelism, max_retries
 
 Every other option is one of lmzoo fit and goes to every cell (--data.path, --model.KEY,
 --optimizer.lr, ...). Early stopping is off unless an --early_stopping option is given.

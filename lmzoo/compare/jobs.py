@@ -4,8 +4,10 @@ A cell that is run twice goes on where it stopped, because ``fit`` does. So a la
 only has to start processes, and may start one again.
 """
 
+import ctypes
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -52,17 +54,26 @@ class Launcher(Protocol):
         ...
 
 
-def execute(job: Job) -> Outcome:
-    """Run one job in a new process and wait for it."""
-    process = start(job)
+def execute(job: Job, *, tied: bool = False) -> Outcome:
+    """Run one job in a new process and wait for it.
+
+    Args:
+        job: what to run.
+        tied: kill the process when this thread ends, however it ends (Linux only), so
+            that nothing goes on training in a folder where the job is run again.
+    """
+    process = start(job, tied=tied)
     try:
         return finish(job, process)
     except BaseException:  # stopped from outside: fit saves before it ends
         process.terminate()
+        process.wait()
         raise
 
 
-def start(job: Job, session: bool = False) -> "subprocess.Popen[bytes]":
+def start(
+    job: Job, session: bool = False, tied: bool = False
+) -> "subprocess.Popen[bytes]":
     """Begin a job; in a ``session`` of its own no Ctrl-C reaches it by itself."""
     job.folder.mkdir(parents=True, exist_ok=True)
     threads = {f"{name}_NUM_THREADS": str(job.threads) for name in ("OMP", "MKL")}
@@ -76,6 +87,7 @@ def start(job: Job, session: bool = False) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=session,
+            preexec_fn=_tie() if tied and sys.platform == "linux" else None,
         )
 
 
@@ -85,6 +97,18 @@ def finish(job: Job, process: "subprocess.Popen[bytes]") -> Outcome:
     if code < 0:
         return Outcome(job.name, code, f"ended by signal {-code}")
     return Outcome(job.name, code, "" if code == 0 else last_error(job.folder))
+
+
+def _tie() -> Callable[[], None]:
+    """What a new process does first to die with the thread that started it."""
+    libc, parent = ctypes.CDLL(None), os.getpid()  # loaded before the fork
+
+    def tie() -> None:
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it ended in between
+            os._exit(128 + signal.SIGKILL)
+
+    return tie
 
 
 def last_error(folder: Path) -> str:
