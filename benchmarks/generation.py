@@ -22,25 +22,12 @@ import transformers
 from torch import Tensor
 
 from lmzoo.generation import generate
+from lmzoo.models import gpt2
 from lmzoo.models.gpt import GPT
 from lmzoo.training.checkpoints import versions
 
 VOCABULARY, PROMPT, PLACES = 65, 8, 8
 SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]  # layers, heads, width, context
-RENAMED = {
-    "transformer.": "",
-    "wte": "token_embedding",
-    "wpe": "position_embedding",
-    "ln_f": "norm",
-    "lm_head": "head",
-    "h.": "layers.",
-    "ln_1": "attention_norm",
-    "ln_2": "mlp_norm",
-    "attn.c_attn": "attention.qkv",
-    "attn.c_proj": "attention.project",
-    "mlp.c_fc": "mlp.expand",
-    "mlp.c_proj": "mlp.project",
-}
 
 
 def pair(layers: int, heads: int, width: int, context: int):
@@ -58,21 +45,8 @@ def pair(layers: int, heads: int, width: int, context: int):
     theirs = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():  # logits far enough apart that rounding changes no argmax
         theirs.transformer.wte.weight.mul_(10)
-    weights = {}
-    for name, tensor in theirs.state_dict().items():
-        transposed = ".c_" in name and name.endswith("weight")  # kept as (in, out)
-        for old, new in RENAMED.items():
-            name = name.replace(old, new)
-        weights[name] = tensor.T if transposed else tensor
-    ours = GPT(
-        VOCABULARY,
-        context,
-        d_model=width,
-        num_layers=layers,
-        num_heads=heads,
-        tie_embeddings=True,
-    )
-    ours.load_state_dict(weights)
+    ours = GPT(**gpt2.from_config(config.to_dict()))
+    ours.load_state_dict(gpt2.from_tensors(theirs.state_dict()))
     return ours.eval(), theirs
 
 

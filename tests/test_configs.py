@@ -12,7 +12,8 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_every_member_has_a_file() -> None:
-    assert set(models._builtins) <= {file.stem for file in FILES}
+    members = set(models._builtins) - {"pretrained"}  # which starts from a folder
+    assert members <= {file.stem for file in FILES}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

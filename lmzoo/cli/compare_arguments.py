@@ -13,7 +13,7 @@ from typing import Any
 from lmzoo.cli.arguments import load_yaml, pairs
 from lmzoo.compare import plan
 from lmzoo.compare.plan import Comparison
-from lmzoo.compare.values import budget, near, seeds
+from lmzoo.compare.values import amount, budget, near, seeds
 from lmzoo.errors import UsageError
 from lmzoo.registry import load_plugin, models
 
@@ -30,6 +30,8 @@ OWN = (
     "threads",
     "launcher",
     "plugin",
+    "match.params",
+    "tune.trials",
 )
 LISTS = {"tokenizers": "data.tokenizer", "corpora": "data.corpus"}  # short for axes
 FIT = (  # sections of fit
@@ -127,6 +129,8 @@ def _request(given: dict[str, Any]) -> Request:
         parallel=parallel,
         threads=threads,
         launcher=launcher,
+        match=_params(given.get("match.params")),
+        trials=_trials(given.get("tune.trials")),
     )
     launching = {
         key.removeprefix("launcher."): str(value)
@@ -173,6 +177,16 @@ def _seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, list):
         value = ",".join(map(str, value)) + ","
     return seeds(str(value))
+
+
+def _params(value: Any) -> int | None:
+    return None if value is None else int(amount("match.params", value))
+
+
+def _trials(value: Any) -> int:
+    if value is None:
+        return 0
+    return _whole("tune.trials", value)
 
 
 def _budget(given: dict[str, Any]) -> tuple[str, float]:

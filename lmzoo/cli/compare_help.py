@@ -21,6 +21,11 @@ how long each cell trains: one of
   --budget.tokens N          800k, 2M, ...
   --budget.flops N           floating-point operations of training
 
+what makes it fair
+  --match.params N           sizes each model to N parameters (800k), to within 2 %
+  --tune.trials N            N learning rates for each model, in a quarter of its budget
+                             (extra tune); without it, each model's tuned defaults
+
 where and how
   --out FOLDER               default: compare/HASH of all this
   --parallel N               cells at a time, default 1; the cores are divided
@@ -41,5 +46,5 @@ What is typed wins over the file.
 
 Before anything trains, each model is proved to see no future; one that does is excluded
 by name. Interrupted and started again, the same command repeats nothing that is done.
-The folder holds results.json, results.csv and a run folder for each cell; exit code 1
-says that a cell failed."""
+The folder holds report.html, report.md, results.json, results.csv and a run folder for
+each cell; exit code 1 says that a cell failed."""

@@ -1,7 +1,6 @@
 """One sitting of a comparison: what is missing is trained, measured and written."""
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +11,13 @@ import torch
 
 from lmzoo import files
 from lmzoo.cli.compare_arguments import RECORD, Request
+from lmzoo.cli.compare_completion import sized, tuned
 from lmzoo.cli.compare_rehearsal import Rehearsed, rehearse
 from lmzoo.cli.compare_table import Board, show
+from lmzoo.compare import report
 from lmzoo.compare.collect import collect
 from lmzoo.compare.jobs import Job, Launcher, Outcome
-from lmzoo.compare.plan import Cell, require_different
+from lmzoo.compare.plan import Cell, Comparison, require_different
 from lmzoo.compare.results import Results, blank, header
 from lmzoo.errors import UsageError, first_line
 
@@ -32,11 +33,26 @@ def compare(
     Raises:
         UsageError: something that cannot be trained, before anything is written.
     """
-    comparison = request.comparison
-    known = _rehearsed(request)
+    comparison = sized(request.comparison)
+    known = _rehearsed(comparison)
     document = header(comparison, ["lmzoo", *sys.argv[1:]])
     first = known[comparison.variants()[0].label]
     document.update(text=first.text, floors=first.floors)
+    with _opened(folder, identity):
+        if comparison.trials:
+            comparison, found = tuned(comparison, folder, launcher)
+            document["tuned"] = found.plain()
+        return _train(comparison, folder, launcher, document, known)
+
+
+def _train(
+    comparison: Comparison,
+    folder: Path,
+    launcher: Launcher,
+    document: dict[str, Any],
+    known: dict[str, Rehearsed],
+) -> int:
+    """Train and measure the cells that are missing, and show all of them."""
     cells, records = comparison.cells(), []
     for cell in cells:
         one = known[cell.variant.label]
@@ -44,32 +60,31 @@ def compare(
         if one.excluded:
             record.update(status="excluded", reason=one.excluded)
         records.append(record)
-    with _opened(folder, identity):
-        results = Results(folder, document, records)
-        results.write()
-        jobs = [_job(request, cell, folder) for cell in cells]
-        waiting = [j for j in jobs if results[j.name]["status"] == "waiting"]
-        _announce(folder, len(waiting), results)
-        try:
-            with Board(results) as board:
-                launcher.run(waiting, _collector(results, board, comparison.threads))
-        except KeyboardInterrupt:
-            done = results.count("done")
-            print(
-                f"interrupted: {done} of {len(cells)} cells are done; the same "
-                f"command goes on with the rest"
-            )
-            return 130
-        show({**results.header, "cells": list(results.cells.values())}, folder)
-        _report(folder)
+    results = Results(folder, document, records)
+    results.write()
+    jobs = [_job(comparison, cell, folder) for cell in cells]
+    waiting = [j for j in jobs if results[j.name]["status"] == "waiting"]
+    _announce(folder, len(waiting), results)
+    try:
+        with Board(results) as board:
+            launcher.run(waiting, _collector(results, board, comparison.threads))
+    except KeyboardInterrupt:
+        done = results.count("done")
+        print(
+            f"interrupted: {done} of {len(cells)} cells are done; the same "
+            f"command goes on with the rest"
+        )
+        return 130
+    show({**results.header, "cells": list(results.cells.values())}, folder)
+    report.write(folder)
     return 1 if results.count("failed") else 0
 
 
-def _rehearsed(request: Request) -> dict[str, Rehearsed]:
+def _rehearsed(comparison: Comparison) -> dict[str, Rehearsed]:
     """Label -> what is known of each variant, all of them different runs."""
     known: dict[str, Rehearsed] = {}
-    for variant in request.comparison.variants():
-        known[variant.label] = rehearse(request.comparison, variant)
+    for variant in comparison.variants():
+        known[variant.label] = rehearse(comparison, variant)
         if said := known[variant.label].excluded:
             print(f"{variant.label} is excluded: {said}", file=sys.stderr)
     require_different({label: one.identity for label, one in known.items()})
@@ -101,19 +116,7 @@ def _collector(
     return done
 
 
-def _report(folder: Path) -> None:
-    """The written report, from results.json alone."""
-    try:
-        report = importlib.import_module("lmzoo.compare.report")
-    except ModuleNotFoundError as error:
-        if error.name != "lmzoo.compare.report":
-            raise
-        return
-    report.write(folder)
-
-
-def _job(request: Request, cell: Cell, folder: Path) -> Job:
-    comparison = request.comparison
+def _job(comparison: Comparison, cell: Cell, folder: Path) -> Job:
     return Job(
         name=cell.name,
         argv=cell.argv(folder, comparison.plugins),

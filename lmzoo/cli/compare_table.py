@@ -130,6 +130,7 @@ def show(document: dict[str, Any], folder: Path) -> None:
     for number, protocol in enumerate(protocols, 1):
         console.print(f"context {number}  {protocol}", soft_wrap=True, markup=False)
     _remarks(console, document, cells)
+    console.print(f"report     {folder}/report.html, report.md", soft_wrap=True)
     console.print(f"results    {folder}/results.json, results.csv", soft_wrap=True)
     console.print(f"next       tensorboard --logdir {folder}", soft_wrap=True)
 
@@ -192,10 +193,14 @@ def _remarks(
     console: Console, document: dict[str, Any], cells: list[dict[str, Any]]
 ) -> None:
     kind, value = document["budget"]["kind"], document["budget"]["value"]
+    local = document["launcher"] == "local"
+    beside = f"{document['parallel']} at a time" if local else document["launcher"]
+    tuned = document.get("tuned")
+    search = f", {tuned['share']:.0%} of it to find a rate" if tuned else ""
     console.print(
-        f"budget     {value:,} {kind} a cell, early stopping "
-        f"{document['early_stopping']}; {document['parallel']} at a time, threads of "
-        f"each: {document['threads']}",
+        f"budget     {value:,} {kind} a cell{search}, early stopping "
+        f"{document['early_stopping']}; {beside}, threads of each: "
+        f"{document['threads']}",
         soft_wrap=True,
     )
     said = {}

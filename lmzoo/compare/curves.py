@@ -112,11 +112,20 @@ def _first(curve: Curve, top: float) -> float:
 
 
 def positions(found: Comparison) -> str | None:
-    """Bits per token at each position of a fresh window."""
+    """Bits per token at each position of a fresh window, as far as any was trained."""
     look, curves = styles(found), []
-    for row in found.rows:
-        seeds = [c["position_nll"] for c in row.cells if c.get("position_nll")]
-        length = min(map(len, seeds), default=0)
+    known = [
+        (row, [c["position_nll"] for c in row.cells if c.get("position_nll")])
+        for row in found.rows
+    ]
+    trained = [
+        len(seed)
+        for row, seeds in known
+        for seed in seeds
+        if row.cells[0].get("mark") != "counting"  # it has as long a window as you like
+    ]
+    for row, seeds in known:
+        length = min([*map(len, seeds), max(trained, default=0)], default=0)
         if length > 1:
             table = np.asarray([s[:length] for s in seeds], dtype=np.float64)
             y = (table.mean(0) / math.log(2)).tolist()

@@ -89,6 +89,8 @@ class Comparison:
         parallel: cells at a time.
         threads: of each cell.
         launcher: where the cells run.
+        match: parameters that every model is to have, or None.
+        trials: learning rates tried for every model, inside the budget; 0 for none.
 
     Raises:
         UsageError: a name, seed or option that cannot be meant.
@@ -104,6 +106,8 @@ class Comparison:
     parallel: int = 1
     threads: int = 1
     launcher: str = "local"
+    match: int | None = None
+    trials: int = 0
 
     def __post_init__(self) -> None:
         _distinct("--models", self.models)
@@ -120,6 +124,7 @@ class Comparison:
         for key in [*self.options, *self.axes, *_keys(self.overrides)]:
             if key in DECIDED:
                 raise UsageError(f"--{key}: a comparison sets it; {DECIDED[key]}")
+        self._require_one_size()
         for model, options in self.overrides.items():
             if model not in self.models:
                 raise UsageError(
@@ -130,6 +135,17 @@ class Comparison:
                 raise UsageError(
                     f"overrides: {model}: {both[0]} is varied, so nothing would read it"
                 )
+
+    def _require_one_size(self) -> None:
+        """What is found for a model must hold in each of its variants."""
+        for key in self.axes:
+            if self.match and key.startswith(("model.", "data.")):
+                raise UsageError(
+                    f"--match.params with --vary {key}: a size is found once for each "
+                    f"model; give one of them"
+                )
+            if self.trials and key.startswith("optimizer."):
+                raise UsageError(f"--tune.trials with --vary {key}: give one of them")
 
     @property
     def stops_early(self) -> bool:
@@ -188,6 +204,8 @@ class Comparison:
             "parallel": self.parallel,
             "threads": self.threads,
             "launcher": self.launcher,
+            **({"match.params": self.match} if self.match else {}),
+            **({"tune.trials": self.trials} if self.trials else {}),
             **self.options,
         }
         flat.update({f"vary.{key}": values for key, values in self.axes.items()})

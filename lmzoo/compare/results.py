@@ -175,7 +175,7 @@ def header(comparison: Comparison, command: list[str]) -> dict[str, Any]:
         "parallel": comparison.parallel,
         "launcher": comparison.launcher,
         "early_stopping": "as asked" if comparison.stops_early else "off",
-        "match": None,
+        "match": {"params": comparison.match} if comparison.match else None,
         "tuned": None,
         "seeds": list(comparison.seeds),
         "axes": comparison.axes,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lmzoo.cli import compare, main
+from lmzoo.cli import main
+from lmzoo.compare import launchers
 from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.registry import models
 from tests.cli.runner import Result, lmzoo
@@ -75,7 +76,7 @@ class Inside:
 @pytest.fixture
 def inside(monkeypatch: pytest.MonkeyPatch) -> type[Inside]:
     """Cells run in this process."""
-    monkeypatch.setitem(compare.LAUNCHERS, "local", f"{__name__}:Inside")
+    monkeypatch.setitem(launchers.LAUNCHERS, "local", Inside)
     monkeypatch.setattr(Inside, "ran", [])
     return Inside
 
@@ -375,3 +376,58 @@ def test_the_reason_is_the_last_sittings(tmp_path: Path) -> None:
     assert last_error(tmp_path) == "ValueError: new"
     log.write_text("$ lmzoo fit a\nerror: a line\nand more\n$ lmzoo fit a\n")
     assert last_error(tmp_path) == "no output"
+
+
+def test_equal_parameters_and_searched_rates(
+    folder: Path, inside: type[Inside]
+) -> None:
+    pytest.importorskip("optuna")
+    line = (
+        f"compare --models ngram,ff,gpt --seeds 1 --budget.steps 8 --threads 1 "
+        f"--data.path {folder}/t.txt --data.batch_size 4 --samples.length 4 "
+        f"--match.params 20k --tune.trials 2 --out {folder}/fair"
+    )
+    result = lmzoo(line)
+    assert result.code == 0, result.err
+    assert "ngram counts and has nothing to size" in result.err
+    document = json.loads((folder / "fair" / "results.json").read_text())
+    assert document["match"] == {"params": 20_000}
+    found = cells(folder / "fair")
+    for model in ("ff", "gpt"):
+        cell = found[f"{model}-1337"]
+        assert abs(cell["parameters"] - 20_000) <= 400  # 2 %
+        assert cell["steps"] == 6  # a quarter of the budget went to the search
+        assert len(document["tuned"]["sweeps"][model]) == 2
+        rates = [row["lr"] for row in document["tuned"]["sweeps"][model]]
+        chosen = document["tuned"]["chosen"][model]["optimizer.lr"]
+        assert chosen in rates
+        manifest = json.loads(
+            (folder / "fair" / cell["run"] / "manifest.json").read_text()
+        )
+        assert manifest["identity"]["optimizer.lr"] == pytest.approx(chosen)
+    assert found["ngram-1337"]["status"] == "done"
+    ran = len(inside.ran)
+    assert lmzoo(line).code == 0
+    assert len(inside.ran) == ran  # neither the search nor the cells are repeated
+    assert (folder / "fair" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--match.params 3", "the nearest is"),
+        ("--match.params x", "--match.params x"),
+        ("--match.params 20k --vary model.d_model=16,32", "give one of them"),
+        ("--tune.trials 0", "--tune.trials 0"),
+        ("--tune.trials 2 --vary optimizer.lr=1e-3,1e-2", "give one of them"),
+    ],
+)
+def test_what_matching_and_tuning_refuse(more: str, said: str, folder: Path) -> None:
+    out = folder / "never"
+    result = lmzoo(
+        f"compare --models ff --budget.steps 4 --data.path {folder}/t.txt {more} "
+        f"--out {out}"
+    )
+    assert result.code == 2
+    assert said in result.err
+    assert not out.exists()

@@ -72,7 +72,7 @@ MISTAKES = [
     ("--model gpt --length 65", "--length 65: the model sees at most 64 tokens"),
     ("--model gpt --lenght 5", "unknown option --lenght; did you mean --length?"),
     ("--model gpt --diagram .", "--diagram . is a folder"),
-    ("--model gpt --diagram /dev/null/a.svg", "--diagram /dev/null/a.svg: "),
+    ("--model gpt --diagram /dev/null/a.svg", "cannot write /dev/null/a.svg: "),
     ("--model gpt --model.d_head x", "--model.d_head: expected int, given x"),
     ("--model gpt --plugin none.py", "no such Python file"),
 ]

@@ -1,0 +1,94 @@
+"""Sizes that give every model the same number of parameters, and tuned learning rates.
+
+Both are options of single models that nobody typed; they are found before the cells
+train, the sizes from the vocabulary alone, the rates by training inside the budget.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lmzoo.cli.compare_rehearsal import rehearse
+from lmzoo.compare.jobs import Job, Launcher
+from lmzoo.compare.matching import match, unmatched
+from lmzoo.compare.plan import Cell, Comparison
+from lmzoo.compare.tuning import Tuned, divide, recipe_rate, require_optuna, tune
+from lmzoo.registry import models
+
+Found = dict[str, dict[str, Any]]  # model -> options of fit
+
+
+def sized(comparison: Comparison) -> Comparison:
+    """With the sizes that give each model ``comparison.match`` parameters.
+
+    Raises:
+        UsageError: a model that cannot come within 2 % of them.
+    """
+    if comparison.trials:
+        require_optuna()  # before anything is written
+    if comparison.match is None:
+        return comparison
+    found: Found = {}
+    for variant in comparison.variants():
+        cls = models.load(variant.model)
+        if said := unmatched(cls, variant.model):
+            print(said, file=sys.stderr)
+            continue
+        given = {
+            key.removeprefix("model."): value
+            for key, value in variant.options.items()
+            if key.startswith("model.")
+        }
+        text = rehearse(comparison, variant).text
+        vocabulary = text["tokenizer"]["vocab_size"]
+        sizes = match(variant.model, comparison.match, given, vocabulary)
+        found[variant.model] = {f"model.{key}": size for key, size in sizes.items()}
+    return comparison.completed(found)
+
+
+def tuned(
+    comparison: Comparison, folder: Path, launcher: Launcher
+) -> tuple[Comparison, Tuned]:
+    """With the learning rates that a search found, and what is left of the budget.
+
+    Every architecture gets the same number of trials and the same share of the budget.
+    """
+    kind, amount = comparison.budget
+    each, rest = divide(amount, comparison.trials)
+    rates = {
+        model: rate
+        for model in comparison.models
+        if (rate := recipe_rate(models.load(model))) is not None
+    }
+    trial = replace(comparison, budget=(kind, _whole(kind, each)))
+    result = tune(
+        rates,
+        comparison.trials,
+        _maker(trial),
+        launcher,
+        folder,
+        seed=comparison.seeds[0],
+    )
+    left = replace(comparison, budget=(kind, _whole(kind, rest)))
+    return left.completed(dict(result.chosen)), result
+
+
+def _maker(comparison: Comparison) -> Callable[[str, str, float, Path], Job]:
+    """A trial: the model's first variant, the first seed, the rate in question."""
+
+    def job(label: str, name: str, rate: float, run: Path) -> Job:
+        one = comparison.completed({label: {"optimizer.lr": rate}})
+        variant = next(v for v in one.variants() if v.model == label)
+        cell = Cell(name, variant, comparison.seeds[0])
+        argv = [*cell.argv(run.parent, comparison.plugins)[:-1]]
+        argv.append(f"--trainer.default_root_dir={run}")
+        return Job(name, tuple(argv), run, comparison.threads)
+
+    return job
+
+
+def _whole(kind: str, amount: float) -> float:
+    """Steps and tokens are whole numbers."""
+    return max(1, round(amount)) if kind in ("steps", "tokens") else amount
