@@ -43,7 +43,10 @@ def leaks(tmp_path: Path) -> Iterator[Path]:
     models.forget("leaks")
 
 
-def test_models_lists_every_member_with_one_line() -> None:
+def test_models_lists_every_member_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "_files", {})  # whatever other tests have loaded
     result = lmzoo("models")
     lines = result.out.splitlines()
 
