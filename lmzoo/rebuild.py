@@ -42,6 +42,19 @@ def rebuild(
     return model.eval()
 
 
+def require_known(name: str, path: Path) -> None:
+    """Refuse a model that no built-in, installed package or plugin file provides.
+
+    Raises:
+        UsageError: saying how to bring it.
+    """
+    if name not in models.entries()[0]:
+        raise UsageError(
+            f"{path} holds a {name!r} model, which is unknown here: if it came from a "
+            f"plugin file, give that file again with --plugin; else install its package"
+        )
+
+
 def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageModel:
     """The model called ``name``, after its stored arguments have been checked.
 
@@ -49,13 +62,8 @@ def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageMod
         UsageError: unknown name, or arguments that its constructor does not declare or
             that are more than JSON scalars, lists and dictionaries of them.
     """
-    try:
-        cls = models.load(name)
-    except UsageError as error:
-        raise UsageError(
-            f"{path} holds a {name!r} model: {error}; if it came from a plugin file, "
-            f"give that file again with --plugin"
-        ) from error
+    require_known(name, path)
+    cls = models.load(name)
     check_plain(arguments, f"{path}: model arguments")
     declared = set(inspect.signature(cls).parameters)
     if unknown := sorted(set(arguments) - declared):

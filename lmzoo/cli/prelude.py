@@ -15,7 +15,7 @@ from lmzoo.cli import refusals
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
-from lmzoo.rebuild import check_plain
+from lmzoo.rebuild import check_plain, require_known
 from lmzoo.registry import data_modules, models
 
 DEFAULT_MODEL = "ff"
@@ -105,7 +105,7 @@ def _model_name(request: Request, run: runs.Run | None) -> str:
             return DEFAULT_MODEL
         return _registered(request.model) or request.model
     stored = run.stored["model"]
-    models.entry(stored)  # a plugin that is not there is said now
+    require_known(stored, run.path)  # a plugin that is not there is said now
     if request.model is not None and _registered(request.model) != stored:
         raise UsageError(
             f"--model {_registered(request.model) or request.model} contradicts "
