@@ -9,6 +9,8 @@ import contextlib
 import importlib.util
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,9 +145,15 @@ def _tokens(model: LanguageModel, rows: int, length: int) -> Tensor:
 def _quiet() -> Iterator[None]:
     """The exporters print and warn about what the check will find out."""
     logging.disable(logging.ERROR)
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
+        os.dup2(nowhere, 1)  # what is written below Python, too
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
         logging.disable(logging.NOTSET)

@@ -244,8 +244,9 @@ def _read_prompt(
         known = len(line_break) == 1 and line_break[0] != tokenizer.unk_id
         ids = line_break if known else [0]
     if left_out := first_seen(model, len(ids)):
+        halves = "" if model.window else " (past its edge a context moves on by halves)"
         notes.append(
             f"the prompt has {len(ids):,} tokens; the model sees the last "
-            f"{len(ids) - left_out:,} (past its edge a context moves on by halves)"
+            f"{len(ids) - left_out:,}{halves}"
         )
     return ids, notes
