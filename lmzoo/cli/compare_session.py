@@ -98,6 +98,7 @@ def _collector(
     torch.set_num_threads(threads)  # of the cells: same sums, and no more neighbours
 
     def done(outcome: Outcome) -> None:
+        """Measure the cell, or note why it failed, and write everything."""
         cell = results[outcome.name]
         if outcome.code:
             cell.update(status="failed", reason=outcome.reason)

@@ -7,7 +7,7 @@ is the same for all, and stands in ``steps.py``.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -130,6 +130,18 @@ class LanguageModel(TrainingSteps):
         half = max(1, self.context_length // 2)
         return -(-(seen - self.context_length) // half) * half
 
+    def stretches(self, seen: int, end: int) -> Iterator[tuple[int, int]]:
+        """(start, until): predictions up to ``until`` tokens look back to ``start``.
+
+        They follow one another from ``seen`` to ``end``; each window is anchored once.
+        """
+        while seen < end:
+            start, until = self.window_start(seen + 1), seen + 1
+            while until < end and self.window_start(until + 1) == start:
+                until += 1
+            yield start, until
+            seen = until
+
     def advance(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
 
@@ -140,11 +152,7 @@ class LanguageModel(TrainingSteps):
         history = torch.cat([past, tokens], dim=1)
         origin = self.window_start(seen)  # history[:, 0] is token number `origin`
         end, pieces = seen + tokens.shape[1], []
-        while seen < end:
-            start = self.window_start(seen + 1)
-            until = seen + 1
-            while until < end and self.window_start(until + 1) == start:
-                until += 1
+        for start, until in self.stretches(seen, end):
             logits = self(history[:, start - origin : until - origin])
             pieces.append(logits[:, seen - until :])  # only the new positions
             seen = until

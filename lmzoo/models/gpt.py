@@ -192,13 +192,9 @@ class GPT(LanguageModel):
         seen, end = cache.seen, cache.seen + tokens.shape[1]
         origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
         filled, pieces = seen - origin, []  # positions whose keys and values are known
-        while seen < end:
-            start = self.window_start(seen + 1)
+        for start, until in self.stretches(seen, end):
             if start != anchor:
                 anchor, filled = start, 0
-            until = seen + 1
-            while until < end and self.window_start(until + 1) == start:
-                until += 1
             chunk = history[:, start + filled - origin : until - origin]
             known = chunk.shape[1] - (until - seen)  # computed anew, not new
             pieces.append(self._run(chunk, cache, past=filled, skip=known))

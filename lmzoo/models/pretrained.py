@@ -109,13 +109,9 @@ class Pretrained(LanguageModel):
         origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
         past, pieces = list(zip(cache.keys, cache.values, strict=True)), []
         filled = seen - origin  # positions whose keys and values are known
-        while seen < end:
-            start = self.window_start(seen + 1)
+        for start, until in self.stretches(seen, end):
             if start != anchor:
                 anchor, filled, past = start, 0, []
-            until = seen + 1
-            while until < end and self.window_start(until + 1) == start:
-                until += 1
             chunk = history[:, start + filled - origin : until - origin]
             logits, past = self._continue(chunk, past)
             pieces.append(logits[:, seen - until :])  # only the new positions

@@ -1,7 +1,7 @@
 """The first Ctrl-C or SIGTERM finishes the step and saves; the second stops at once."""
 
+import os
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -60,4 +60,5 @@ class Interruption:
             self.restore()
             raise Interrupted(128 + number)
         self.received = number
-        print("finishing this step, then saving; once more stops now", file=sys.stderr)
+        # not print: a handler may have interrupted a write to the same stream
+        os.write(2, b"finishing this step, then saving; once more stops now\n")
