@@ -21,7 +21,7 @@ PACKAGE = Path(lmzoo.__file__).parent
 FLOORS = [
     {"errors", "py.typed"},
     {"files"},
-    {"registry", "metrics"},
+    {"registry", "metrics", "report"},
     {"text", "models"},
     {
         "training",

@@ -17,9 +17,9 @@ from lmzoo.analysis.architecture import (
     facts,
 )
 from lmzoo.analysis.parts import TIMES
-from lmzoo.analysis.svg import LINES, SOFT, Sheet, fit, wrap
 from lmzoo.analysis.trace import Step
 from lmzoo.models.base import LanguageModel
+from lmzoo.report.svg import LINES, SOFT, Sheet, fit, wrap
 
 WIDTH, CENTRE = 760, 350
 BOX, HALF, BESIDE = 300, 220, 20  # widths of a box, of one of a pair, between a pair

@@ -4,7 +4,7 @@ from statistics import median
 
 from lmzoo.compare.reading import Comparison, context
 from lmzoo.compare.statistics import TIE, Pair
-from lmzoo.compare.words import between, count, decimals, listed, plural, some
+from lmzoo.report.words import between, count, decimals, listed, plural, some
 
 FEW = 3  # tied pairs that are named one by one
 

@@ -5,9 +5,9 @@ from itertools import combinations
 from typing import Any
 
 from lmzoo.compare.reading import Cell, Comparison, Row, distinct, pick
-from lmzoo.compare.statistics import spread
-from lmzoo.compare.tables import Table
-from lmzoo.compare.words import NONE, count, decimals, size, with_interval
+from lmzoo.report.spread import spread
+from lmzoo.report.table import Table
+from lmzoo.report.words import NONE, count, decimals, size, with_interval
 
 
 def grids(found: Comparison) -> list[Table]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lmzoo.analysis.svg import text_width
-from lmzoo.compare.charts import FLOOR, HEIGHT, WIDTH, Chart, Curve, colour, styles
-from lmzoo.compare.places import SIZE
-from lmzoo.compare.reading import Comparison, Row, level, pick
+from lmzoo.compare.reading import Comparison, Row, level, pick, styles
+from lmzoo.report.charts import FLOOR, HEIGHT, WIDTH, Chart, Curve, colour
+from lmzoo.report.places import SIZE
+from lmzoo.report.svg import text_width
 
 POINTS = 80  # of a mean curve over seeds
 MOST = 14  # lines in a figure: the best ones

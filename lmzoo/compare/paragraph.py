@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from lmzoo.compare.caveats import caveats, sizes
 from lmzoo.compare.reading import Comparison, Row
-from lmzoo.compare.words import (
+from lmzoo.report.words import (
     between,
     count,
     decimals,
     listed,
+    p_value,
     percent,
     plural,
     seconds,
@@ -131,11 +132,6 @@ def _lead(found: Comparison, best: Row, other: Row) -> list[str]:
         f"{decimals(gap)} bits ({share}{interval}; p {p_value(pair.adjusted)} after "
         f"Holm's correction over {plural(len(found.pairs), 'pair')})."
     ]
-
-
-def p_value(p: float) -> str:
-    """``= 0.012``, with no claim beyond four decimals."""
-    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"
 
 
 def _after(found: Comparison) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from lmzoo.analysis.svg import SOFT, text_width
-from lmzoo.compare.charts import FLOOR, HEIGHT, TOP, WIDTH, Chart, colour, styles
-from lmzoo.compare.places import SIZE, Boxes
-from lmzoo.compare.reading import Comparison, Row, pick
+from lmzoo.compare.reading import Comparison, Row, pick, styles
+from lmzoo.report.charts import FLOOR, HEIGHT, TOP, WIDTH, Chart, colour
+from lmzoo.report.places import SIZE, Boxes
+from lmzoo.report.svg import SOFT, text_width
 
 # ---- quality at a glance -------------------------------------------------------------
 

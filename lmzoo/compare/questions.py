@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lmzoo.compare.reading import Cell, Comparison, Row, distinct, level, pick
-from lmzoo.compare.tables import Table
-from lmzoo.compare.words import (
+from lmzoo.report.table import Table
+from lmzoo.report.words import (
     NONE,
     count,
     decimals,

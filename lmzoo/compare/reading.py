@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmzoo.compare.statistics import Measured, Pair, Spread, compare, ranks, spread
-from lmzoo.compare.words import NONE
+from lmzoo.compare.statistics import Measured, Pair, compare, ranks
+from lmzoo.report.spread import Spread, spread
+from lmzoo.report.words import NONE
 
 UNITS = {"bits_per_char": "bits per character", "bits_per_byte": "bits per byte"}
 COUNTS = {"bits_per_char": "block_chars", "bits_per_byte": "block_bytes"}
@@ -227,3 +228,9 @@ class Comparison:
 def distinct(values: Iterable[Any]) -> list[Any]:
     """Each once, in order of appearance."""
     return list(dict.fromkeys(values))
+
+
+def styles(found: Comparison) -> dict[str, int]:
+    """Label -> the style it has in every figure."""
+    rows = sorted([*found.rows, *found.exhibits], key=lambda row: row.label)
+    return {row.label: i for i, row in enumerate(rows)}

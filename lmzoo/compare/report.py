@@ -9,12 +9,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from lmzoo.compare import conditions, curves, plots, questions, tables
-from lmzoo.compare.page import Section, html, markdown
 from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison
-from lmzoo.compare.words import listed, plural
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
+from lmzoo.report.page import Section, html, markdown
+from lmzoo.report.words import listed, plural
 
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
 SAMPLE = 600  # characters shown of a sample

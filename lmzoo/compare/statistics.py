@@ -17,9 +17,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from lmzoo.compare.student import quantile, two_sided
+from lmzoo.report.spread import LEVEL, Spread
+from lmzoo.report.student import quantile, two_sided
 
-LEVEL = 0.95
 RESAMPLES = 2_000
 PIECES = 64  # of a text that two models cut differently
 BETTER, WORSE, TIE = "better", "worse", "no difference shown"
@@ -27,31 +27,6 @@ ONE_SEED = "one seed: says nothing about training noise"
 NO_BLOCKS = "no figures by stretch of text: the seeds alone"
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One figure over seeds: mean, standard deviation, interval of the mean."""
-
-    values: tuple[float, ...]
-    mean: float
-    deviation: float | None
-    interval: tuple[float, float] | None
-
-    @property
-    def half(self) -> float | None:
-        """Half the width of the interval."""
-        return None if self.interval is None else self.interval[1] - self.mean
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean over seeds with Student's 95 % interval; one seed has none."""
-    known = tuple(float(value) for value in values if math.isfinite(value))
-    if len(known) < 2:
-        return Spread(known, known[0] if known else math.nan, None, None)
-    mean, deviation = float(np.mean(known)), float(np.std(known, ddof=1))
-    half = quantile(LEVEL, len(known) - 1) * deviation / math.sqrt(len(known))
-    return Spread(known, mean, deviation, (mean - half, mean + half))
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """The tables of a report, as words: what HTML, Markdown and the terminal all show."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from string import ascii_lowercase
 from typing import Any
 
-from lmzoo.compare.paragraph import p_value
 from lmzoo.compare.reading import Comparison, Row, context, distinct, pick
 from lmzoo.compare.statistics import TIE
-from lmzoo.compare.words import (
+from lmzoo.report.table import Table
+from lmzoo.report.words import (
     NONE,
     between,
     count,
     decimals,
+    p_value,
     percent,
     seconds,
     short,
@@ -22,22 +22,6 @@ from lmzoo.compare.words import (
 )
 
 METRICS = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
-
-
-@dataclass
-class Table:
-    """Words in rows.
-
-    Attributes:
-        words: the columns that are words, not numbers.
-        kinds: row number -> "best", "floor" or "mark", for its looks.
-    """
-
-    heads: list[str]
-    rows: list[list[str]]
-    caption: str = ""
-    words: tuple[int, ...] = (0,)
-    kinds: dict[int, str] = field(default_factory=dict)
 
 
 # ---- quality and cost ----------------------------------------------------------------

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from itertools import chain, pairwise
 
-from lmzoo.analysis.svg import INK, LINES, SOFT, Sheet
 from lmzoo.compare.timing import Timing
+from lmzoo.report.svg import INK, LINES, SOFT, Sheet
 
 # Okabe & Ito 2008, told apart with any colour vision
 COLOURS = (

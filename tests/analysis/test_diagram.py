@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from lmzoo.analysis.architecture import Box, Join, Pair, Stack, architecture
 from lmzoo.analysis.diagram import draw
 from lmzoo.analysis.parameters import on_meta
-from lmzoo.analysis.svg import fit, text_width
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
+from lmzoo.report.svg import fit, text_width
 from tests.plugin_example.lmzoo_neighbour import Neighbour
 
 # "pretrained" is what its source is: it has no size and no formula of its own

@@ -6,9 +6,9 @@ from statistics import median
 
 import pytest
 
-from lmzoo.compare.paragraph import p_value, paragraph
+from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison
-from lmzoo.compare.words import count, decimals, percent, seconds, size
+from lmzoo.report.words import count, decimals, p_value, percent, seconds, size
 from tests.compare.synthetic import fail, results
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")

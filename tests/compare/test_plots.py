@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from lmzoo.analysis.svg import text_width
 from lmzoo.compare import curves, plots
-from lmzoo.compare.charts import BOTTOM, LEFT, TOP, entering
-from lmzoo.compare.places import Boxes, log_ticks, spaced, tick_label, ticks
 from lmzoo.compare.reading import Comparison
+from lmzoo.report.charts import BOTTOM, LEFT, TOP, entering
+from lmzoo.report.places import Boxes, log_ticks, spaced, tick_label, ticks
+from lmzoo.report.svg import text_width
 from tests.compare.synthetic import TRUTH, results, timing
 
 NAME = "{http://www.w3.org/2000/svg}"

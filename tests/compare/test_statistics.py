@@ -13,16 +13,15 @@ from lmzoo.compare.statistics import (
     WORSE,
     Measured,
     Pair,
-    Spread,
     compare,
     contrast,
     difference_table,
     estimate,
     holm,
     ranks,
-    spread,
 )
-from lmzoo.compare.student import incomplete_beta, quantile, two_sided
+from lmzoo.report.spread import Spread, spread
+from lmzoo.report.student import incomplete_beta, quantile, two_sided
 
 BLOCKS, CHARACTERS = 64, 1_700.0
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmzoo.analysis.svg import INK, SOFT, Sheet, text_width
-from lmzoo.compare.places import SIZE, Scale, spaced, tick_label
-from lmzoo.compare.reading import Comparison
+from lmzoo.report.places import SIZE, Scale, spaced, tick_label
+from lmzoo.report.svg import INK, SOFT, Sheet, text_width
 
 # Okabe and Ito 2008, colours that no common colour blindness merges; yellow left out
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#B5679A", "#56B4E9", "#E69F00", "#333333")
@@ -28,12 +27,6 @@ def colour(index: int) -> str:
 def dash(index: int) -> str:
     """Sets apart what shares a colour."""
     return DASHES[index // len(PALETTE) % len(DASHES)]
-
-
-def styles(found: Comparison) -> dict[str, int]:
-    """Label -> the style it has in every figure."""
-    rows = sorted([*found.rows, *found.exhibits], key=lambda row: row.label)
-    return {row.label: i for i, row in enumerate(rows)}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lmzoo.analysis.svg import text_width
-from lmzoo.compare.words import short
+from lmzoo.report.svg import text_width
+from lmzoo.report.words import short
 
 SIZE = 15  # of letters
 

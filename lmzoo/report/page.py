@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from lmzoo.compare.tables import Table
+from lmzoo.report.table import Table
 
 STYLE = """
 :root { color-scheme: light }

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from lmzoo.compare.statistics import Spread
+from lmzoo.report.spread import Spread
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -97,3 +97,8 @@ def some(names: Sequence[str], most: int = 5) -> str:
 def plural(number: int, one: str) -> str:
     """``3 seeds``, ``1 seed``."""
     return f"{number:,} {one}{'' if number == 1 else 's'}"
+
+
+def p_value(p: float) -> str:
+    """``= 0.012``, with no claim beyond four decimals."""
+    return "< 0.0001" if p < 1e-4 else f"= {p:.2g}"

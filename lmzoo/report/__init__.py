@@ -1,0 +1,1 @@
+"""What a person reads: words for numbers, tables, charts as SVG, pages of HTML."""
