@@ -95,6 +95,24 @@ def without_speed(rows: list[str]) -> list[list[str]]:
     return [row[:column] + row[column + 1 :] for row in cells]
 
 
+def test_the_time_since_the_last_validation_is_not_lost(
+    story: Path, tmp_path: Path
+) -> None:
+    """A save between two validations, as an interruption makes it, banks the clock."""
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert lmzoo(command("gpt", story, whole)).code == 0
+    file = whole / "checkpoints" / runs.checkpoint_name(5)  # no validation before
+    callbacks = runs.read_checkpoint(file)["callbacks"]
+    times = {name.partition("{")[0]: state for name, state in callbacks.items()}
+    trained = sum(times["Telemetry"]["seconds"])
+    assert times["Checkpoints"]["seconds"] >= trained > 0
+
+    assert lmzoo(f"fit --ckpt_path {file} --trainer.default_root_dir {again}").code == 0
+    summary = json.loads((again / "summary.json").read_text())
+    told = summary["tokens"] / summary["tokens_per_second"]
+    assert summary["seconds"] >= 0.99 * told
+
+
 def test_the_control_a_wrong_position_is_noticed(story: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     assert lmzoo(command("gpt", story, whole)).code == 0

@@ -205,7 +205,7 @@ class Checkpoints(Checkpoint):
         manifest.update(
             best=self.best and self.best["file"],
             last=self.last and self.last["file"],
-            seconds=self.seconds,
+            seconds=self._spent(),
             **more,
         )
         manifest["checkpoints"] = {
@@ -225,9 +225,12 @@ class Checkpoints(Checkpoint):
                 (self.folder / "checkpoints" / record["file"]).unlink()
 
     def _stop_clock(self) -> None:
-        if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
-            self._since = None
+        self.seconds, self._since = self._spent(), None
+
+    def _spent(self) -> float:
+        """Seconds of training up to now, whether or not the clock runs."""
+        running = time.perf_counter() - self._since if self._since is not None else 0.0
+        return self.seconds + running
 
     # ---- what travels in the file -------------------------------------------------
 
@@ -237,7 +240,7 @@ class Checkpoints(Checkpoint):
             "best": self.best,
             "last": self.last,
             "history": self.history,
-            "seconds": self.seconds,
+            "seconds": self._spent(),  # a save may come between two validations
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
