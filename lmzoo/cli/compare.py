@@ -4,6 +4,7 @@ A cell is one ``lmzoo fit`` in its own process and run folder. What is done is k
 same command goes on where it was stopped.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -49,6 +50,9 @@ def _identity(request: Request) -> dict[str, Any]:
     identity = comparison.identity()
     if comparison.budget[0] == "seconds" and comparison.launcher == "local":
         identity["processor"] = machine()["cpu"]
+    if comparison.plugins:  # their content: another model may have the same name
+        hashes = [hashlib.sha256(Path(p).read_bytes()) for p in comparison.plugins]
+        identity["plugin.sha256"] = [digest.hexdigest() for digest in hashes]
     for name, value in os.environ.items():  # options of fit, which every cell reads
         if name.startswith("LMZOO_FIT__"):
             identity[name] = value

@@ -4,6 +4,7 @@ Fit's own machinery is used as far as the model and the text: so what no constru
 reads is refused here, in fit's words, and the tokens are in the cache that all share.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Rehearsed:
 
     Attributes:
         identity: the flat configuration that fit gives its run.
-        text: the data module's description.
+        text: the data module's description, and the hash of the validation part.
         floors: what counting and compression reach on its text.
         mark: "counting", "exhibit" or nothing.
         excluded: why it will not train; "" if it will.
@@ -92,11 +93,19 @@ def rehearse(comparison: Comparison, variant: Variant) -> Rehearsed:
     mark = "counting" if model.counting else "exhibit" if model.exhibit else ""
     return Rehearsed(
         built.identity,
-        built.data.describe(),
+        {**built.data.describe(), "val_text_sha256": _hashed(built.data)},
         floors(built.data),  # in the cache from now on: no cell pays for them
         mark,
         _exclusion(model) or "",
     )
+
+
+def _hashed(data: Any) -> str:
+    """Of the characters of the validation part, whatever tokenizer cuts them."""
+    digest = hashlib.sha256()
+    for piece in data.prepared.pieces("val"):
+        digest.update(piece.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _build(comparison: Comparison, variant: Variant) -> _Built:

@@ -19,6 +19,7 @@ from lmzoo.compare.collect import collect
 from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.plan import Cell, Comparison, require_different
 from lmzoo.compare.results import Results, blank, header
+from lmzoo.compare.surroundings import commit
 from lmzoo.errors import UsageError, first_line
 
 
@@ -37,7 +38,7 @@ def compare(
     known = _rehearsed(comparison)
     document = header(comparison, ["lmzoo", *sys.argv[1:]])
     first = known[comparison.variants()[0].label]
-    document.update(text=first.text, floors=first.floors)
+    document.update(text=first.text, floors=first.floors, texts=_texts(known))
     with _opened(folder, identity):
         if comparison.trials:
             comparison, found = tuned(comparison, folder, launcher)
@@ -60,7 +61,7 @@ def _train(
         if one.excluded:
             record.update(status="excluded", reason=one.excluded)
         records.append(record)
-    results = Results(folder, document, records)
+    results = Results(folder, document, records)  # refuses a text that changed
     results.write()
     jobs = [_job(comparison, cell, folder) for cell in cells]
     waiting = [j for j in jobs if results[j.name]["status"] == "waiting"]
@@ -91,6 +92,16 @@ def _rehearsed(comparison: Comparison) -> dict[str, Rehearsed]:
     return known
 
 
+def _texts(known: dict[str, Rehearsed]) -> list[dict[str, Any]]:
+    """Every text and way to cut it that is measured on, with what counting reaches."""
+    found = {}
+    for one in known.values():
+        tokenizer = _tokenizer(one.identity)
+        row = {"text": one.text, "tokenizer": tokenizer, "floors": one.floors}
+        found.setdefault((one.text["val_text_sha256"], tokenizer), row)
+    return list(found.values())
+
+
 def _collector(
     results: Results, board: Board, threads: int
 ) -> Callable[[Outcome], None]:
@@ -105,7 +116,7 @@ def _collector(
         else:
             try:
                 found = collect(results.folder / cell["run"])
-                cell.update(found, status="done", reason="")
+                cell.update(found, status="done", reason="", commit=commit())
             except UsageError as error:
                 cell.update(status="failed", reason=str(error))
             except Exception as error:  # a plugin's model; the other cells go on

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lmzoo.compare.reading import Comparison, text_of
 from lmzoo.compare.results import Results
 
 STYLES = {"done": "green", "failed": "red", "excluded": "yellow", "running": "bold"}
@@ -119,7 +120,7 @@ def show(document: dict[str, Any], folder: Path) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)
     cells = document["cells"]
-    texts = {(cell["corpus"], cell["tokenizer"]) for cell in cells}
+    texts = {(text_of(cell), cell["tokenizer"]) for cell in cells}
     unit = "bits_per_byte" if len(texts) > 1 else "bits_per_char"
     protocols = list(dict.fromkeys(c["protocol"] for c in cells if "protocol" in c))
     table = _result(document, unit, protocols, (*QUALITY, *COST))
@@ -154,10 +155,14 @@ def _result(
         figures = _figures(done, len(group), unit, protocols)
         cells = [figures[title] for title in titles]
         table.add_row(named, _number(_mean(done, "best", unit)), *cells)
-    for name, row in document["floors"].items():
-        nats = {"nats/token": _number(row.get("nll"))}
-        cells = [_number(row.get(unit)), *(nats.get(title, "") for title in titles)]
-        table.add_row(*(Text(cell, "dim") for cell in (f"floor: {name}", *cells)))
+    found = Comparison(document)
+    for corpus in found.corpora:
+        where = f", {corpus}" if len(found.corpora) > 1 else ""
+        for name, row in found.floor_rows(corpus).items():
+            nats = {"nats/token": _number(row.get("nll"))}
+            cells = [_number(row.get(unit)), *(nats.get(title, "") for title in titles)]
+            words = (f"floor: {name}{where}", *cells)
+            table.add_row(*(Text(cell, "dim") for cell in words))
     return table
 
 

@@ -2,7 +2,8 @@
 
 from statistics import median
 
-from lmzoo.compare.reading import Comparison, context
+from lmzoo.compare.conditions import commits
+from lmzoo.compare.reading import Comparison, context, distinct
 from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.report.words import between, count, decimals, listed, plural, some
 
@@ -18,6 +19,7 @@ def caveats(found: Comparison) -> list[str]:
         *_protocols(found),
         *_unequal(found),
         *_missing(found),
+        *_commits(found),
         "The best weights were chosen on the same validation part that these figures "
         "are measured on.",
     ]
@@ -114,6 +116,17 @@ def sizes(found: Comparison) -> tuple[float, float] | None:
     trained = [row for row in found.rows if row.mark != "counting"]
     sizes = [s for row in trained if (s := row.mean("parameters"))]
     return (min(sizes), max(sizes)) if len(sizes) > 1 else None
+
+
+def _commits(found: Comparison) -> list[str]:
+    told, said = commits(found), []
+    if len(told) > 1:
+        said.append(f"The runs were not made by one lmzoo: commits {listed(told)}.")
+    made = [cell["versions"] for cell in found.cells if cell.get("versions")]
+    for name in made[0] if made else ():
+        if len(several := distinct(str(one.get(name)) for one in made)) > 1:
+            said.append(f"The runs were not made by one {name}: {listed(several)}.")
+    return said
 
 
 def _missing(found: Comparison) -> list[str]:

@@ -64,6 +64,7 @@ def collect(folder: Path) -> dict[str, Any]:
         ],
         "sample": _sample(folder, summary["best"]["step"]),
         "stopped": summary["stopped"],
+        "versions": manifest.get("versions"),
         **measured(run.model, _data(folder, identity, manifest), identity),
     }
     return files.finite(record)

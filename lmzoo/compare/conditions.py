@@ -121,13 +121,8 @@ def _plain(value: Any) -> str:
 def measured(found: Comparison) -> Table:
     """How it was measured."""
     results, rows = found.results, []
-    machine, text = results.get("machine") or {}, results.get("text") or {}
+    machine = results.get("machine") or {}
     command = " ".join(str(word) for word in results.get("command") or [])
-    splits = text.get("splits") or {}
-    parts = [
-        f"{name} {count(pick(part, 'characters'))} characters"
-        for name, part in splits.items()
-    ]
     parallel = results.get("parallel") or 1
     beside = "one at a time" if parallel == 1 else f"{parallel} side by side"
     rows = [
@@ -136,15 +131,34 @@ def measured(found: Comparison) -> Table:
         ["threads", f"{results.get('threads')} each, {beside}, "
          f"{results.get('launcher') or 'local'} launcher"],
         ["machine", _machine(machine)],
-        ["text", f"{text.get('name')}: {', '.join(parts)}"],
-        ["text SHA-256", str(text.get("sha256") or NONE)],
+        *_texts(found),
         ["tokenizer", ", ".join(map(str, found.tokenizers))],
         ["seeds", ", ".join(str(s) for s in distinct(c["seed"] for c in found.cells))],
-        ["commit", str(results.get("commit") or "not known")],
+        ["commit", ", ".join(commits(found)) or "not known"],
         ["versions", ", ".join(
             f"{k} {v}" for k, v in (results.get("versions") or {}).items())],
     ]  # fmt: skip
     return Table(["", ""], rows, "", (0, 1))
+
+
+def _texts(found: Comparison) -> list[list[str]]:
+    """Two lines for each text: its parts and its hash."""
+    rows = []
+    for one in {one["corpus"]: one for one in found.texts()}.values():
+        parts = [
+            f"{name} {count(pick(part, 'characters'))} characters"
+            for name, part in (one["text"].get("splits") or {}).items()
+        ]
+        rows.append(["text", f"{one['corpus']}: {', '.join(parts)}"])
+        rows.append(["text SHA-256", str(one["text"].get("sha256") or NONE)])
+    return rows
+
+
+def commits(found: Comparison) -> list[str]:
+    """Of lmzoo, when each run was measured; the comparison's own where none says."""
+    told = distinct(cell["commit"] for cell in found.cells if cell.get("commit"))
+    whole = found.results.get("commit")
+    return [str(one) for one in told] or ([str(whole)] if whole else [])
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

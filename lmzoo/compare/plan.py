@@ -23,6 +23,13 @@ BUDGETS = {  # what fit calls each kind
     "flops": "budget.flops",
 }
 TOKENIZER = re.compile(r"(word|bpe):(\d+)")  # a kind and a size, as one axis value
+OWN_DATA = (  # options of data that may differ between models: the text stays the same
+    "data.tokenizer",
+    "data.tokenizer_size",
+    "data.min_frequency",
+    "data.split_digits",
+    "data.batch_size",
+)
 DECIDED = {  # options of fit that the comparison gives itself
     "seed_everything": "--seeds",
     "data.seed": "--seeds",
@@ -135,6 +142,12 @@ class Comparison:
                 raise UsageError(
                     f"overrides: {model}: {both[0]} is varied, so nothing would read it"
                 )
+            for key in options:
+                if key.startswith("data.") and key not in OWN_DATA:
+                    raise UsageError(
+                        f"overrides: {model}: {key} would give it another text than "
+                        f"the others have; give it to all of them, or to --vary"
+                    )
 
     def _require_one_size(self) -> None:
         """What is found for a model must hold in each of its variants."""

@@ -115,12 +115,31 @@ def context(cell: Cell) -> str:
     return f"{length} tokens" if length else "not stated"
 
 
+def text_of(cell: Cell) -> str:
+    """What tells validation texts apart: the hash of one, or the corpus's name."""
+    return str((cell.get("text") or {}).get("val_text_sha256") or cell.get("corpus"))
+
+
+def named_by_text(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells, where two texts have one name (files, splits) with a name for each."""
+    cells = list(cells)
+    texts = {cell.get("corpus"): set[str]() for cell in cells}
+    for cell in cells:
+        texts[cell.get("corpus")].add(text_of(cell))
+    return [
+        {**cell, "corpus": f"{cell['corpus']} #{text_of(cell)[:6]}"}
+        if len(texts[cell.get("corpus")]) > 1
+        else cell
+        for cell in cells
+    ]
+
+
 class Comparison:
     """Rows in reading order, pairs, floors and what they are measured in."""
 
     def __init__(self, results: Mapping[str, Any]) -> None:
         self.results = results
-        self.cells: list[Cell] = list(results.get("cells") or [])
+        self.cells: list[Cell] = named_by_text(results.get("cells") or [])
         self.tokenizers = distinct(cell.get("tokenizer") for cell in self.cells)
         self.corpora = distinct(cell.get("corpus") for cell in self.cells)
         mixed = len(self.tokenizers) > 1 or len(self.corpora) > 1
@@ -195,16 +214,43 @@ class Comparison:
         both = {one, other}
         return next((p for p in self.pairs if {p.one, p.other} == both), None)
 
-    def floors(self) -> dict[str, float]:
-        """Name -> figure in the ranked unit."""
-        rows = self.results.get("floors") or {}
+    def texts(self, corpus: str | None = None) -> list[Mapping[str, Any]]:
+        """What was measured on: ``corpus``, ``text``, ``tokenizer``, ``floors``."""
+        only = {key: self.results.get(key) or {} for key in ("text", "floors")}
+        name = self.corpora[0] if self.corpora else only["text"].get("name")
+        every = [{"corpus": name, "tokenizer": "", **only}]
+        if self.results.get("texts"):
+            names = {text_of(cell): cell.get("corpus") for cell in self.cells}
+            every = [
+                {**one, "corpus": names.get(one["text"]["val_text_sha256"])}
+                for one in self.results["texts"]
+            ]
+        return [one for one in every if corpus in (None, one["corpus"])]
+
+    def floor_rows(self, corpus: str) -> dict[str, Mapping[str, Any]]:
+        """Name -> figures on one text; by tokenizer too where there are several."""
+        texts, rows = self.texts(corpus), {}
+        for one in texts:
+            for name, figures in (one["floors"] or {}).items():
+                packed = pick(figures, "nll") is None  # the same however it is cut
+                more = "" if packed or len(texts) == 1 else f" ({one['tokenizer']})"
+                rows.setdefault(f"{name}{more}", figures)
+        return rows
+
+    def floors(self, corpus: str | None = None) -> dict[str, float]:
+        """Name -> figure in the ranked unit; without a corpus, of the only one."""
+        if corpus is None and len(self.corpora) != 1:
+            return {}
+        rows = self.floor_rows(corpus or self.corpora[0])
         found = {name: pick(row, self.unit) for name, row in rows.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    def counted_floor(self) -> tuple[str, float] | None:
+    def counted_floor(self, corpus: str | None = None) -> tuple[str, float] | None:
         """The lowest floor that counting reaches (compressors are apart)."""
-        rows = self.results.get("floors") or {}
-        values = {k: v for k, v in self.floors().items() if pick(rows[k], "nll")}
+        values = self.floors(corpus)
+        if values:
+            rows = self.floor_rows(corpus or self.corpora[0])
+            values = {k: v for k, v in values.items() if pick(rows[k], "nll")}
         return min(values.items(), key=lambda one: one[1]) if values else None
 
     def protocols(self) -> list[str]:

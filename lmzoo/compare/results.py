@@ -45,6 +45,7 @@ COLUMNS = (
     "reason",
     "note",
     "run",
+    "commit",
 )
 
 
@@ -62,6 +63,8 @@ class Results:
     ) -> None:
         self.folder, self.header = folder, header
         self.cells = {cell["name"]: cell for cell in cells}
+        for cell in cells:
+            _require_same_text(folder / cell["run"], cell)
         for before in _earlier(folder):
             cell = self.cells.get(before["name"], {})
             if cell.get("status") == "waiting" and before["status"] == "done":
@@ -96,12 +99,24 @@ def blank(cell: Cell, text: dict[str, Any], tokenizer: str, mark: str) -> dict:
         "seed": cell.seed,
         "axes": dict(variant.axes),
         "corpus": text["name"],
+        "text": identified(text),
         "tokenizer": tokenizer,
         "status": "waiting",
         "reason": "",
         "mark": mark,
         "note": "",
         "run": cell.run,
+    }
+
+
+def identified(text: dict[str, Any]) -> dict[str, Any]:
+    """Which text a cell is trained and measured on, of its description."""
+    keys = ("sha256", "tokens_sha256", "val_text_sha256")
+    part = text["splits"]["val"]
+    return {
+        **{key: text[key] for key in keys},
+        "val_characters": part["characters"],
+        "val_bytes": part["bytes"],
     }
 
 
@@ -180,6 +195,16 @@ def header(comparison: Comparison, command: list[str]) -> dict[str, Any]:
         "seeds": list(comparison.seeds),
         "axes": comparison.axes,
     }
+
+
+def _require_same_text(run: Path, cell: dict[str, Any]) -> None:
+    """What a cell was trained on is what the others will be trained on."""
+    before = (runs.read_manifest(run).get("data") or {}).get("tokens_sha256")
+    if before not in (None, cell["text"]["tokens_sha256"]):
+        raise UsageError(
+            f"the text changed since {cell['name']} was trained on it: its figures "
+            f"would stand beside those of another text; choose another --out"
+        )
 
 
 def _earlier(folder: Path) -> list[dict[str, Any]]:

@@ -57,10 +57,13 @@ def quality(found: Comparison) -> Table:
         kind = "best" if row is found.best else ""
         order = (found.corpora.index(row.corpus), row.figure.mean)
         lines.append((order, _quality_row(found, row, letter), kind))
-    for name, figures in (found.results.get("floors") or {}).items():
-        value = pick(figures, found.unit)
-        if value is not None:
-            lines.append(((0, value), _floor_row(found, name, figures), "floor"))
+    for i, corpus in enumerate(found.corpora):
+        where = f", {corpus}" if len(found.corpora) > 1 else ""
+        for name, figures in found.floor_rows(corpus).items():
+            value = pick(figures, found.unit)
+            if value is not None:
+                row = _floor_row(found, f"{name}{where}", figures)
+                lines.append(((i, value), row, "floor"))
     lines.sort(key=lambda line: line[0])
     for row in found.exhibits:
         lines.append(((), _quality_row(found, row, letter), "mark"))
@@ -131,7 +134,7 @@ Figure = Callable[[Row], str]
 
 def cost(found: Comparison) -> Table:
     """What each row took: size, speed, work, memory, time."""
-    floor = found.counted_floor()
+    floors = {corpus: found.counted_floor(corpus) for corpus in found.corpora}
     columns: dict[str, Figure] = {
         "parameters": lambda row: count(row.mean("parameters")),
         "without embeddings": lambda row: count(
@@ -145,8 +148,11 @@ def cost(found: Comparison) -> Table:
         "peak memory": lambda row: size(row.mean("peak_memory")),
         "state": lambda row: size(row.mean("state_bytes")),
     }
-    if floor:
-        columns[f"s to {floor[0]} floor"] = lambda row: times(row, floor[1])
+    if names := distinct(floor[0] for floor in floors.values() if floor):
+        name = names[0] if len(names) == 1 else "the text's lowest"
+        columns[f"s to {name} floor"] = lambda row: (
+            times(row, floor[1]) if (floor := floors[row.corpus]) else NONE
+        )
     rows = [
         [row.label, *(column(row) for column in columns.values())]
         for row in [*found.rows, *found.exhibits]

@@ -10,6 +10,7 @@ import pytest
 from lmzoo.cli import main
 from lmzoo.compare import launchers
 from lmzoo.compare.jobs import Job, Outcome, last_error
+from lmzoo.compare.reading import Comparison
 from lmzoo.registry import models
 from tests.cli.runner import Result, lmzoo
 
@@ -293,6 +294,114 @@ def test_an_axis_that_leaves_the_curves_alone_is_noted(
     assert "bare-seed-2-1337" in notes[0]
     assert "bare-seed-1-1337" in notes[1]
     assert "this axis changed nothing" in result.out
+
+
+# ---- texts ---------------------------------------------------------------------------
+
+
+def test_two_texts_of_one_name_are_two_texts(
+    folder: Path, inside: type[Inside]
+) -> None:
+    """Neither is ranked against the other, and each has its floors."""
+    for name in "AB":
+        (folder / name).mkdir()
+        lines = (folder / "t.txt").read_text().splitlines(True)
+        (folder / name / "in.txt").write_text(
+            "".join(lines[:: 1 if name == "A" else -2])
+        )
+    out = folder / "texts"
+    result = lmzoo(
+        f"compare --models bare,ngram --vary data.path={folder}/A/in.txt,"
+        f"{folder}/B/in.txt --seeds 2 --model.context_length 16 {CHEAP} --out {out}"
+    )
+    assert result.code == 0, result.err
+    made = document(out)
+    assert len({cell["text"]["val_text_sha256"] for cell in made["cells"]}) == 2
+
+    found = Comparison(made)
+    assert len(found.corpora) == 2
+    assert all(name.startswith("in #") for name in found.corpora)
+    of = {row.label: row.corpus for row in found.rows}
+    assert len(found.pairs) == 2
+    assert all(of[pair.one] == of[pair.other] for pair in found.pairs)
+    floors = [found.counted_floor(corpus) for corpus in found.corpora]
+    assert floors[0] != floors[1]
+    report = (out / "report.md").read_text()
+    for corpus in found.corpora:
+        assert f"floor: 5-gram, {corpus}" in report.replace("\\", "")
+        assert f"floor: 5-gram, {corpus}" in result.out
+
+
+def test_two_validation_parts_of_one_file_are_two_texts(
+    folder: Path, inside: type[Inside]
+) -> None:
+    out = folder / "parts"
+    result = lmzoo(
+        f"compare --model bare --vary data.val_fraction=0.05,0.3 --seeds 2 "
+        f"--data.path {folder}/t.txt --model.context_length 16 {CHEAP} --out {out}"
+    )
+    assert result.code == 0, result.err
+    found = Comparison(document(out))
+    assert (len(found.corpora), found.pairs) == (2, [])
+
+
+def test_tokenizers_each_have_their_floors(folder: Path, inside: type[Inside]) -> None:
+    """A count over characters is no floor of one over words; the text is one."""
+    out = folder / "cuts"
+    result = lmzoo(
+        f"compare --model bare --vary data.tokenizer=char,word --seeds 2 "
+        f"--data.path {folder}/t.txt --model.context_length 16 {CHEAP} --out {out}"
+    )
+    assert result.code == 0, result.err
+    found = Comparison(document(out))
+    assert found.corpora == ["t"]
+    floors = found.floors()
+    assert floors["5-gram (char)"] != floors["5-gram (word)"]
+    assert {"bz2", "xz"} <= set(floors)
+
+
+def test_a_text_that_changed_is_not_mixed_with_the_old_one(
+    folder: Path, inside: type[Inside]
+) -> None:
+    text = folder / "moving.txt"
+    text.write_text((folder / "t.txt").read_text())
+    line = (
+        f"compare --models bare --seeds 2 --data.path {text} "
+        f"--model.context_length 16 {CHEAP} --out {folder}/moving"
+    )
+    assert lmzoo(line).code == 0
+    assert lmzoo(line).code == 0  # the control: nothing changed
+    before = stamps(folder / "moving")
+    text.write_text(text.read_text().replace("best", "last"))
+
+    result = lmzoo(line)
+
+    assert result.code == 2
+    assert "the text changed since bare-1337 was trained on it" in result.err
+    assert stamps(folder / "moving") == before
+
+
+def test_a_plugin_that_changed_is_another_comparison(
+    folder: Path, inside: type[Inside]
+) -> None:
+    file = folder / "own.py"
+    file.write_text(PLUGIN.split('@register_model("moody")')[0].replace("tame", "mild"))
+    line = (
+        f"compare --plugin {file} --models mild --seeds 1 --data.path {folder}/t.txt "
+        f"{TINY} {CHEAP} --out {folder}/own"
+    )
+    assert lmzoo(line).code == 0
+    cell = cells(folder / "own")["mild-1337"]
+    assert cell["versions"]["torch"]
+    assert "commit" in cell
+    models.forget("mild")
+    file.write_text(f"{file.read_text()}# another\n")
+
+    result = lmzoo(line)
+
+    models.forget("mild")
+    assert result.code == 2
+    assert "plugin.sha256" in result.err
 
 
 # ---- mistakes ------------------------------------------------------------------------

@@ -110,6 +110,8 @@ def test_whatever_changes_a_result_changes_the_identity(change) -> None:
         ({"options": {"trainer.max_steps": 3}}, "--budget.steps"),
         ({"axes": {"seed_everything": [1, 2]}}, "--seeds"),
         ({"overrides": {"lstm": {}}}, "'lstm' is not compared"),
+        ({"overrides": {"ff": {"data.val_fraction": 0.4}}}, "another text"),
+        ({"overrides": {"ff": {"data.max_val_tokens": 9}}}, "another text"),
         ({"axes": {"a": [1]}, "overrides": {"ff": {"a": 2}}}, "nothing would read"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from lmzoo.compare import questions, report, tables
+from lmzoo.compare.caveats import caveats
 from lmzoo.compare.reading import Comparison
 from lmzoo.errors import UsageError
 from lmzoo.training.early_stopping import EarlyStopping
@@ -338,3 +339,32 @@ def test_time_without_gain_is_counted() -> None:
     assert stop is not None
     assert (stop.nll, stop.wasted, stop.seconds) == (2, 5, 7)
     assert questions.replay(_cell(4, 3), None) is None  # shorter than the fixed length
+
+
+# ---- where runs do not belong together -----------------------------------------------
+
+
+def test_runs_of_two_commits_and_two_versions_are_told() -> None:
+    data = results()
+    for cell in data["cells"]:
+        cell.update(commit="aaaa111", versions={"lmzoo": "0.1.0", "torch": "2.13.0"})
+    assert "not made by one" not in " ".join(caveats(Comparison(data)))  # the control
+
+    data["cells"][0].update(commit="bbbb222")
+    data["cells"][1].update(versions={"lmzoo": "0.1.0", "torch": "2.12.0"})
+
+    said = " ".join(caveats(Comparison(data)))
+    assert "commits bbbb222 and aaaa111" in said
+    assert "one torch: 2.13.0 and 2.12.0" in said
+
+
+def test_a_model_measured_on_another_text_is_in_no_pair() -> None:
+    data = results(("lstm", "gpt", "conv"))
+    for cell in data["cells"]:
+        text = "f" if cell["model"] == "conv" else "e"
+        cell["text"] = {"val_text_sha256": text * 64}
+
+    found = Comparison(data)
+
+    assert found.corpora == ["tinyshakespeare #eeeeee", "tinyshakespeare #ffffff"]
+    assert [{pair.one, pair.other} for pair in found.pairs] == [{"lstm", "gpt"}]
