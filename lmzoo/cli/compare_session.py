@@ -14,7 +14,7 @@ from lmzoo.cli.compare_arguments import RECORD, Request
 from lmzoo.cli.compare_completion import sized, tuned
 from lmzoo.cli.compare_rehearsal import Rehearsed, rehearse
 from lmzoo.cli.compare_table import Board, show
-from lmzoo.compare import report
+from lmzoo.compare import report, timekeeping
 from lmzoo.compare.collect import collect
 from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.plan import Cell, Comparison, require_different
@@ -63,22 +63,38 @@ def _train(
         records.append(record)
     results = Results(folder, document, records)  # refuses a text that changed
     results.write()
-    jobs = [_job(comparison, cell, folder) for cell in cells]
-    waiting = [j for j in jobs if results[j.name]["status"] == "waiting"]
-    _announce(folder, len(waiting), results)
+    _announce(folder, results.count("waiting"), results)
     try:
         with Board(results) as board:
-            launcher.run(waiting, _collector(results, board, comparison.threads))
+            done = _collector(results, board, comparison)
+            _launch(comparison, launcher, results, done)
     except KeyboardInterrupt:
-        done = results.count("done")
-        print(
-            f"interrupted: {done} of {len(cells)} cells are done; the same "
-            f"command goes on with the rest"
-        )
+        over = f"{results.count('done')} of {len(cells)} cells are done"
+        print(f"interrupted: {over}; the same command goes on with the rest")
         return 130
     show({**results.header, "cells": list(results.cells.values())}, folder)
     report.write(folder)
     return 1 if results.count("failed") else 0
+
+
+def _launch(
+    comparison: Comparison,
+    launcher: Launcher,
+    results: Results,
+    done: Callable[[Outcome], None],
+) -> None:
+    """Train the cells that are waiting."""
+
+    def run(cells: list[Cell]) -> None:
+        jobs = [_job(comparison, cell, results.folder) for cell in cells]
+        if jobs:
+            launcher.run(jobs, done)
+
+    cells = comparison.cells()
+    if comparison.budget[0] == "seconds":
+        timekeeping.keep(cells, results, run)
+    else:
+        run([cell for cell in cells if results[cell.name]["status"] == "waiting"])
 
 
 def _rehearsed(comparison: Comparison) -> dict[str, Rehearsed]:
@@ -103,10 +119,10 @@ def _texts(known: dict[str, Rehearsed]) -> list[dict[str, Any]]:
 
 
 def _collector(
-    results: Results, board: Board, threads: int
+    results: Results, board: Board, comparison: Comparison
 ) -> Callable[[Outcome], None]:
     """What happens when a cell ends: it is measured, and everything is written."""
-    torch.set_num_threads(threads)  # of the cells: same sums, and no more neighbours
+    torch.set_num_threads(comparison.threads)  # as cells: same sums, no more neighbours
 
     def done(outcome: Outcome) -> None:
         """Measure the cell, or note why it failed, and write everything."""
@@ -117,6 +133,9 @@ def _collector(
             try:
                 found = collect(results.folder / cell["run"])
                 cell.update(found, status="done", reason="", commit=commit())
+                if comparison.budget[0] == "seconds":
+                    seconds = comparison.budget[1]  # less than the whole if searched
+                    cell["deviation"] = timekeeping.deviation(cell, seconds)
             except UsageError as error:
                 cell.update(status="failed", reason=str(error))
             except Exception as error:  # a plugin's model; the other cells go on

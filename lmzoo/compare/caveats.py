@@ -3,9 +3,9 @@
 from statistics import median
 
 from lmzoo.compare.conditions import commits
-from lmzoo.compare.reading import Comparison, context, distinct
+from lmzoo.compare.reading import Comparison, context, distinct, off_budget, pick
 from lmzoo.compare.statistics import TIE, Pair
-from lmzoo.report.words import between, count, decimals, listed, plural, some
+from lmzoo.report.words import between, count, decimals, listed, plural, signed, some
 
 FEW = 3  # tied pairs that are named one by one
 
@@ -18,6 +18,7 @@ def caveats(found: Comparison) -> list[str]:
         *_few_seeds(found),
         *_protocols(found),
         *_unequal(found),
+        *_time(found),
         *_missing(found),
         *_commits(found),
         "The best weights were chosen on the same validation part that these figures "
@@ -116,6 +117,20 @@ def sizes(found: Comparison) -> tuple[float, float] | None:
     trained = [row for row in found.rows if row.mark != "counting"]
     sizes = [s for row in trained if (s := row.mean("parameters"))]
     return (min(sizes), max(sizes)) if len(sizes) > 1 else None
+
+
+def _time(found: Comparison) -> list[str]:
+    """How far the runs are from equal seconds."""
+    known = [cell for cell in found.cells if pick(cell, "deviation") is not None]
+    if not known:
+        return []
+    worst = max(known, key=lambda cell: abs(cell["deviation"]))
+    share = f"{signed(100 * worst['deviation'], 1)} % ({worst['name']})"
+    said = f"Measured seconds differ from the budget by up to {share}"
+    if off := [cell["name"] for cell in known if off_budget(cell)]:
+        are = "is" if len(off) == 1 else "are"
+        said += f"; outside 5 %, and so not ranked, {are} {some(off)}"
+    return [f"{said}."]
 
 
 def _commits(found: Comparison) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from lmzoo.compare.reading import Cell, Comparison, Row, distinct, pick
+from lmzoo.compare.reading import Cell, Comparison, Row, distinct, off_budget, pick
 from lmzoo.report.spread import spread
 from lmzoo.report.table import Table
 from lmzoo.report.words import NONE, count, decimals, size, with_interval
@@ -101,7 +101,9 @@ def unfinished(found: Comparison) -> Table | None:
     rows = [
         [cell["name"], str(cell.get("status") or ""), _reason(found, cell)]
         for cell in found.cells
-        if cell.get("status") != "done" or pick(cell, "best", found.unit) is None
+        if cell.get("status") != "done"
+        or pick(cell, "best", found.unit) is None
+        or off_budget(cell)
     ]
     return Table(["run", "status", "reason"], rows, "", (0, 1, 2)) if rows else None
 
@@ -109,6 +111,8 @@ def unfinished(found: Comparison) -> Table | None:
 def _reason(found: Comparison, cell: Cell) -> str:
     if cell.get("reason"):
         return str(cell["reason"])
+    if off_budget(cell):
+        return str(cell.get("note") or "outside the tolerance of the budget")
     return "" if cell.get("status") != "done" else f"no finite {found.unit_words}"
 
 

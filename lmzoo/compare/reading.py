@@ -13,6 +13,7 @@ from typing import Any
 from lmzoo.compare.statistics import Measured, Pair, compare, ranks
 from lmzoo.report.spread import Spread, spread
 from lmzoo.report.words import NONE
+from lmzoo.training.budget import TOLERANCE
 
 UNITS = {"bits_per_char": "bits per character", "bits_per_byte": "bits per byte"}
 COUNTS = {"bits_per_char": "block_chars", "bits_per_byte": "block_bytes"}
@@ -47,6 +48,18 @@ class Row:
         if name in ("model", "mark", "corpus", "tokenizer", "axes"):
             return self.first.get(name) or ({} if name == "axes" else "")
         raise AttributeError(name)
+
+    @property
+    def unranked(self) -> str:
+        """Why it stands below the ranked rows; nothing if it does not."""
+        if self.mark == "exhibit":
+            return "exhibit"
+        return "off budget" if any(map(off_budget, self.cells)) else ""
+
+    @property
+    def remark(self) -> str:
+        """What is said behind the label."""
+        return self.unranked or self.mark
 
     @property
     def rank(self) -> str:
@@ -115,6 +128,11 @@ def context(cell: Cell) -> str:
     return f"{length} tokens" if length else "not stated"
 
 
+def off_budget(cell: Cell) -> bool:
+    """Whether a cell trained for another time than its budget of seconds."""
+    return abs(pick(cell, "deviation") or 0) > TOLERANCE
+
+
 def text_of(cell: Cell) -> str:
     """What tells validation texts apart: the hash of one, or the corpus's name."""
     return str((cell.get("text") or {}).get("val_text_sha256") or cell.get("corpus"))
@@ -147,9 +165,9 @@ class Comparison:
         self.unit_words = UNITS[self.unit]
         labels = distinct(cell["label"] for cell in self.cells)
         every = [self._row(label) for label in labels]
-        self.exhibits = [row for row in every if row.mark == "exhibit" and row.cells]
+        self.exhibits = [row for row in every if row.cells and row.unranked]
         self.without = [row for row in every if not row.cells]
-        ranked = [row for row in every if row.cells and row.mark != "exhibit"]
+        ranked = [row for row in every if row.cells and not row.unranked]
         self.rows = sorted(
             ranked, key=lambda row: (self.corpora.index(row.corpus), row.figure.mean)
         )
@@ -163,6 +181,8 @@ class Comparison:
             if cell.get("status") == "done"
             and pick(cell, "best", self.unit) is not None
         ]
+        kept = [cell for cell in usable if not off_budget(cell)]
+        usable = kept or usable  # none kept it: the row is shown, and not ranked
         missing = [cell for cell in cells if cell not in usable]
         values = [pick(cell, "best", self.unit) or math.nan for cell in usable]
         return Row(label, usable, missing, self.unit, spread(values))

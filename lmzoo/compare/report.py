@@ -95,7 +95,7 @@ def summary_table(results: Mapping[str, Any]) -> RichTable:
 
 
 def _marked(row: Any) -> str:
-    return f"{row.label} ({row.mark})" if row.mark else row.label
+    return f"{row.label} ({row.remark})" if row.remark else row.label
 
 
 # ---- sections ------------------------------------------------------------------------
@@ -140,8 +140,14 @@ def _quality(found: Comparison) -> Section | None:
     notes = [EXPLAINED, _protocols(found, letter)]
     if any(row.mark == "counting" for row in found.rows):
         notes.append("counting: sized and trained by counting, outside any matching.")
-    if found.exhibits:
+    told = {row.unranked for row in found.exhibits}
+    if "exhibit" in told:
         notes.append("exhibit: broken on purpose, shown and not ranked.")
+    if "off budget" in told:
+        notes.append(
+            "off budget: trained twice, and both times for more than 5 % more or less "
+            "than the budget; shown and not ranked."
+        )
     return Section("Quality", tables=[tables.quality(found)], notes=notes)
 
 

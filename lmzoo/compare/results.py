@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import files, runs
+from lmzoo.compare import timekeeping
 from lmzoo.compare.plan import Cell, Comparison
 from lmzoo.compare.surroundings import commit, machine
 from lmzoo.errors import UsageError, first_line
@@ -18,7 +19,6 @@ from lmzoo.training.checkpoints import versions
 
 FORMAT = 1
 SAME = "its curve is that of {}, value for value: this axis changed nothing"
-TOLERANCE = 0.05  # of a budget in seconds
 FIGURES = ("nll", "perplexity", "bits_per_char", "bits_per_byte", "accuracy")
 COLUMNS = (
     "name",
@@ -37,6 +37,7 @@ COLUMNS = (
     "tokens",
     "steps",
     "seconds",
+    "deviation",
     "tokens_per_second",
     "peak_memory",
     "context_length",
@@ -83,7 +84,7 @@ class Results:
         """Both files, each in one piece or not at all."""
         cells = list(self.cells.values())
         flag_twins(cells)
-        flag_overtime(cells, self.header["budget"])
+        flag_overtime(cells)
         files.write_json(self.folder / "results.json", {**self.header, "cells": cells})
         text = as_csv(cells, list(self.header["axes"]))
         files.write_atomically(self.folder / "results.csv", text.encode())
@@ -134,23 +135,13 @@ def flag_twins(cells: list[dict[str, Any]]) -> None:
             other["note"] = SAME.format(one["name"])
 
 
-def flag_overtime(cells: list[dict[str, Any]], budget: dict[str, Any]) -> None:
-    """Note where a cell trained for another time than the budget said.
-
-    It did what its calibration promised; the machine was busy with something else then
-    or now, and its figures are not those of this budget.
-    """
-    if budget["kind"] != "seconds":
-        return
+def flag_overtime(cells: list[dict[str, Any]]) -> None:
+    """Note where a cell trained for another time than the budget said, twice."""
     for cell in cells:
-        if cell["status"] != "done" or cell["mark"] == "counting" or cell["note"]:
-            continue
-        if not cell["stopped"].startswith("all "):  # early, as was asked for
-            continue
-        if abs(cell["seconds"] / budget["value"] - 1) > TOLERANCE:
+        if timekeeping.missed(cell) and not cell["note"]:
             cell["note"] = (
-                f"trained for {cell['seconds']:.1f} s where the budget is "
-                f"{budget['value']:g} s: what else ran on the machine changed"
+                f"trained for {cell['seconds']:.1f} s, {cell['deviation']:+.0%} of its "
+                f"budget, and so not ranked: what else ran on the machine changed"
             )
 
 

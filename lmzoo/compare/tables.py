@@ -91,7 +91,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         elsewhere += f", {brief(own[0].get('protocol') or '')}"
     return [
         row.rank,
-        f"{row.label} ({row.mark})" if row.mark else row.label,
+        f"{row.label} ({row.remark})" if row.remark else row.label,
         with_interval(row.figure),
         "; ".join(shown),
         str(len(row.cells)),
@@ -148,6 +148,8 @@ def cost(found: Comparison) -> Table:
         "peak memory": lambda row: size(row.mean("peak_memory")),
         "state": lambda row: size(row.mean("state_bytes")),
     }
+    if any("deviation" in cell for cell in found.cells):
+        columns["off budget"] = deviations
     if names := distinct(floor[0] for floor in floors.values() if floor):
         name = names[0] if len(names) == 1 else "the text's lowest"
         columns[f"s to {name} floor"] = lambda row: (
@@ -158,6 +160,14 @@ def cost(found: Comparison) -> Table:
         for row in [*found.rows, *found.exhibits]
     ]
     return Table(["model", *columns], rows)
+
+
+def deviations(row: Row) -> str:
+    """By what share its runs missed a budget of seconds: the least and the most."""
+    shares = [100 * share for share in row.values("deviation")]
+    told = [f"{signed(share, 1)} %" for share in (min(shares), max(shares))] \
+        if shares else [NONE]  # fmt: skip
+    return " to ".join(dict.fromkeys(told))
 
 
 def counted(row: Row) -> bool:

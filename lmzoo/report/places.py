@@ -56,6 +56,8 @@ def log_ticks(low: float, high: float) -> list[float]:
         inside = [t for t in inside if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
         if len(inside) >= 3:
             break
+    if not inside:  # a range between two of them
+        return ticks(low, high)
     every = math.ceil(len(inside) / 7)
     return inside[::every]
 

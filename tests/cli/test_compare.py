@@ -404,6 +404,35 @@ def test_a_plugin_that_changed_is_another_comparison(
     assert "plugin.sha256" in result.err
 
 
+# ---- time ----------------------------------------------------------------------------
+
+
+def test_all_seeds_of_a_model_take_the_steps_of_the_first(
+    folder: Path, inside: type[Inside]
+) -> None:
+    """Whether or not this machine was quiet enough to keep the second."""
+    out = folder / "timed"
+    result = lmzoo(
+        f"compare --models bare,ngram --seeds 2 --data.path {folder}/t.txt --threads 1 "
+        f"--model.context_length 16 --data.batch_size 4 --samples.length 4 "
+        f"--budget.seconds 1 --out {out}"
+    )
+    assert result.code == 0, result.err
+    found = cells(out)
+    one, two = found["bare-1337"], found["bare-1338"]
+    for cell in (one, two):
+        assert cell["deviation"] == pytest.approx(cell["seconds"] - 1)
+        assert ("not ranked" in cell["note"]) == (abs(cell["deviation"]) > 0.05)
+        aside = (out / "outside" / cell["name"]).exists()
+        assert inside.ran.count(cell["name"]) == 1 + aside
+    if abs(one["deviation"]) <= 0.05:
+        assert one["steps"] == two["steps"]
+    assert found["ngram-1337"]["deviation"] is None
+    assert "Measured seconds differ from the budget by up to" in (
+        out / "report.md"
+    ).read_text().replace("\\", "")
+
+
 # ---- mistakes ------------------------------------------------------------------------
 
 BASE = "--models bare --budget.steps 6"

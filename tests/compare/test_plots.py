@@ -210,3 +210,8 @@ def test_a_label_avoids_what_is_taken() -> None:
 
     assert first != second
     assert math.dist(first, second) > 12
+
+
+def test_a_narrow_range_of_a_logarithmic_axis_has_ticks() -> None:
+    assert all(0.926 <= tick <= 0.981 for tick in log_ticks(0.926, 0.981))
+    assert log_ticks(0.926, 0.981)

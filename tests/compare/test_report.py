@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lmzoo.compare import questions, report, tables
+from lmzoo.compare import conditions, questions, report, tables
 from lmzoo.compare.caveats import caveats
 from lmzoo.compare.reading import Comparison
 from lmzoo.errors import UsageError
@@ -368,3 +368,36 @@ def test_a_model_measured_on_another_text_is_in_no_pair() -> None:
 
     assert found.corpora == ["tinyshakespeare #eeeeee", "tinyshakespeare #ffffff"]
     assert [{pair.one, pair.other} for pair in found.pairs] == [{"lstm", "gpt"}]
+
+
+def test_a_run_off_its_budget_is_told_and_left_out() -> None:
+    data = results(("lstm", "ff"))
+    for cell in data["cells"]:
+        cell["deviation"] = 0.012
+    within = Comparison(data)
+    assert "by up to +1.2 %" in " ".join(caveats(within))
+    assert within.pairs[0].seeds == 3
+
+    data["cells"][0]["deviation"] = -0.14
+    found = Comparison(data)
+
+    assert found.pairs[0].seeds == 2
+    name = data["cells"][0]["name"]
+    assert f"by up to \N{MINUS SIGN}14.0 % ({name}); outside 5 %" in " ".join(
+        caveats(found)
+    )
+    column = tables.cost(found).heads.index("off budget")
+    assert tables.cost(found).rows[0][column] == "+1.2 %"
+    assert name in [row[0] for row in conditions.unfinished(found).rows]
+
+
+def test_a_model_always_off_its_budget_is_shown_and_not_ranked(tmp_path: Path) -> None:
+    data = results(("lstm", "ff", "gpt"))
+    for cell in data["cells"]:
+        cell["deviation"] = 0.2 if cell["model"] == "lstm" else 0.0
+    found = Comparison(data)
+
+    assert [row.label for row in found.rows] == ["ff", "gpt"]
+    _, text = made(tmp_path, data)
+    assert "lstm (off budget)" in text
+    assert "off budget: trained twice" in text
