@@ -32,6 +32,7 @@ OWN = (
     "plugin",
     "match.params",
     "tune.trials",
+    "timing",
 )
 LISTS = {"tokenizers": "data.tokenizer", "corpora": "data.corpus"}  # short for axes
 FIT = (  # sections of fit
@@ -56,6 +57,7 @@ class Request:
     comparison: Comparison
     out: Path | None
     launching: dict[str, str] = field(default_factory=dict)  # --launcher.KEY
+    timing: bool = True  # time against length, after training
 
 
 def read(argv: list[str]) -> Request:
@@ -138,7 +140,8 @@ def _request(given: dict[str, Any]) -> Request:
         if key.startswith("launcher.")
     }
     out = given.get("out")
-    return Request(comparison, Path(str(out)) if out else None, launching)
+    timing = _switch("timing", given.get("timing", True))
+    return Request(comparison, Path(str(out)) if out else None, launching, timing)
 
 
 def _require_known(given: dict[str, Any]) -> None:
@@ -259,6 +262,13 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _switch(key: str, value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise UsageError(f"--{key} {value}: give true or false")
+    return text == "true"
 
 
 def _whole(key: str, value: Any) -> int:

@@ -26,6 +26,9 @@ what makes it fair
   --tune.trials N            N learning rates for each model, in a quarter of its budget
                              (extra tune); without it, each model's tuned defaults
 
+what is measured besides
+  --timing false             leave out time against length (a few seconds a model)
+
 where and how
   --out FOLDER               default: compare/HASH of all this
   --parallel N               cells at a time, default 1; the cores are divided

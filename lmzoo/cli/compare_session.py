@@ -14,7 +14,7 @@ from lmzoo.cli.compare_arguments import RECORD, Request
 from lmzoo.cli.compare_completion import sized, tuned
 from lmzoo.cli.compare_rehearsal import Rehearsed, rehearse
 from lmzoo.cli.compare_table import Board, show
-from lmzoo.compare import report, timekeeping
+from lmzoo.compare import growth, report, timekeeping
 from lmzoo.compare.collect import collect
 from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.plan import Cell, Comparison, require_different
@@ -43,7 +43,7 @@ def compare(
         if comparison.trials:
             comparison, found = tuned(comparison, folder, launcher)
             document["tuned"] = found.plain()
-        return _train(comparison, folder, launcher, document, known)
+        return _train(comparison, folder, launcher, document, known, request.timing)
 
 
 def _train(
@@ -52,6 +52,7 @@ def _train(
     launcher: Launcher,
     document: dict[str, Any],
     known: dict[str, Rehearsed],
+    timing: bool,
 ) -> int:
     """Train and measure the cells that are missing, and show all of them."""
     cells, records = comparison.cells(), []
@@ -68,6 +69,8 @@ def _train(
         with Board(results) as board:
             done = _collector(results, board, comparison)
             _launch(comparison, launcher, results, done)
+        if timing:
+            _time(results, comparison.threads)
     except KeyboardInterrupt:
         over = f"{results.count('done')} of {len(cells)} cells are done"
         print(f"interrupted: {over}; the same command goes on with the rest")
@@ -95,6 +98,19 @@ def _launch(
         timekeeping.keep(cells, results, run)
     else:
         run([cell for cell in cells if results[cell.name]["status"] == "waiting"])
+
+
+def _time(results: Results, threads: int) -> None:
+    """Time against length of what was trained; no cell runs beside it any more."""
+    sizes = {"vocab_size": results.header["text"]["tokenizer"]["vocab_size"]}
+    print("timing the models against length", file=sys.stderr)
+    found, without = growth.timed(
+        results.cells, results.folder, threads=threads, **sizes
+    )
+    for line in without:
+        print(line, file=sys.stderr)
+    results.header["timing"] = found
+    results.write()
 
 
 def _rehearsed(comparison: Comparison) -> dict[str, Rehearsed]:

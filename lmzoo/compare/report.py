@@ -10,11 +10,11 @@ from rich.text import Text
 
 from lmzoo.compare import conditions, curves, plots, questions, tables
 from lmzoo.compare.paragraph import paragraph
-from lmzoo.compare.reading import Comparison
+from lmzoo.compare.reading import Comparison, pick
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.report.page import Section, html, markdown
-from lmzoo.report.words import listed, plural
+from lmzoo.report.words import decimals, listed, plural
 
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
 SAMPLE = 600  # characters shown of a sample
@@ -202,12 +202,21 @@ def _context(found: Comparison) -> Section | None:
     ]
     figures = [figure for figure in figures if figure]
     timing: Mapping[str, Any] = found.results.get("timing") or {}
+    keys = ("exponent_forward", "exponent")
     rows = [
-        [label, f"{one['exponent']:.2f}"]
+        [label, *(decimals(pick(one, key), 2) for key in keys)]
         for label, one in timing.items()
-        if one.get("exponent") is not None
+        if any(pick(one, key) is not None for key in keys)
     ]
-    growth = tables.Table(["model", "time grows as length to the power"], rows)
+    heads = ["time grows as length to the power", "forward", "forward and backward"]
+    growth = tables.Table(heads, rows)
+    one = next(iter(timing.values()), {})
+    notes = [
+        f"Timed after training: {one['batch']} sequences a pass, {one['threads']} "
+        f"threads, medians of {one['rounds']} interleaved rounds; each model is built "
+        "anew for each length, with that context. The power is the slope of log time "
+        "on log length."
+    ] if rows and "rounds" in one else []  # fmt: skip
     if not figures:
         return None
     uneven = "Tokens differ in length: compare shapes by position, not heights."
@@ -216,6 +225,7 @@ def _context(found: Comparison) -> Section | None:
         text=[uneven] if len(found.tokenizers) > 1 else [],
         figures=figures,
         tables=[growth] if rows else [],
+        notes=notes,
     )
 
 

@@ -15,7 +15,9 @@ from lmzoo.registry import models
 from tests.cli.runner import Result, lmzoo
 
 TINY = "--model.d_model 8 --model.context_length 16"
-CHEAP = "--data.batch_size 4 --samples.length 4 --budget.steps 6 --threads 1"
+CHEAP = (
+    "--data.batch_size 4 --samples.length 4 --budget.steps 6 --threads 1 --timing false"
+)
 PLUGIN = '''
 import torch
 from torch import nn
@@ -237,7 +239,7 @@ def test_a_run_that_ended_unseen_is_measured_not_repeated(
 
 def stamps(run: Path) -> dict[str, int]:
     """When each file of a run was written."""
-    files = [file for file in run.rglob("*") if file.is_file()]
+    files = [file for file in [run, *run.rglob("*")] if file.is_file()]
     assert files
     return {str(f): f.stat().st_mtime_ns for f in files if f.name != ".lock"}
 
@@ -404,6 +406,42 @@ def test_a_plugin_that_changed_is_another_comparison(
     assert "plugin.sha256" in result.err
 
 
+# ---- time against length -------------------------------------------------------------
+
+
+def test_what_was_trained_is_timed_against_length(
+    folder: Path, inside: type[Inside]
+) -> None:
+    """Each architecture with its sizes once, kept for the next sitting."""
+    out = folder / "growth"
+    line = (
+        f"compare --models bare,ngram,gpt --vary optimizer.lr=1e-3,2e-3 --seeds 1 "
+        f"--data.path {folder}/t.txt --model.context_length 16 "
+        f"{CHEAP.replace('--timing false', '--match.params 4k')} --out {out}"
+    )
+    assert lmzoo(line).code == 0
+    found = document(out)
+
+    assert list(found["timing"]) == ["bare lr=0.001", "gpt lr=0.001"]
+    trained = cells(out)["gpt-lr-0.001-1337"]
+    for label, timing in found["timing"].items():
+        assert timing["lengths"] == [16, 32, 64, 128, 256]
+        assert all(seconds > 0 for seconds in timing["forward"] + timing["backward"])
+        assert (timing["threads"], timing["model"]) == (1, label.split()[0])
+    sizes = found["timing"]["gpt lr=0.001"]
+    assert sizes["parameters"][0] == trained["parameters"]  # at 16: the matched sizes
+    report = (out / "report.md").read_text()
+    assert "time grows as length to the power" in report
+    assert (
+        "Forward and backward time against length" in (out / "report.html").read_text()
+    )
+
+    before = stamps(out / "timing.json")
+    assert lmzoo(line).code == 0
+    assert stamps(out / "timing.json") == before
+    assert document(out)["timing"] == found["timing"]
+
+
 # ---- time ----------------------------------------------------------------------------
 
 
@@ -415,7 +453,7 @@ def test_all_seeds_of_a_model_take_the_steps_of_the_first(
     result = lmzoo(
         f"compare --models bare,ngram --seeds 2 --data.path {folder}/t.txt --threads 1 "
         f"--model.context_length 16 --data.batch_size 4 --samples.length 4 "
-        f"--budget.seconds 1 --out {out}"
+        f"--budget.seconds 1 --timing false --out {out}"
     )
     assert result.code == 0, result.err
     found = cells(out)
@@ -463,6 +501,7 @@ MISTAKES = {
     f"{BASE} --data.path missing.txt": "missing.txt",
     f"{BASE} --data.val_fraction 0": "validation part",
     f"{BASE} --overrides.bare.optimizer.lr 1": "overrides stand in a file",
+    f"{BASE} --timing maybe": "--timing maybe",
     f"{BASE} --out .": "holds no comparison",
 }
 
@@ -523,7 +562,7 @@ def test_equal_parameters_and_searched_rates(
     line = (
         f"compare --models ngram,ff,gpt --seeds 1 --budget.steps 8 --threads 1 "
         f"--data.path {folder}/t.txt --data.batch_size 4 --samples.length 4 "
-        f"--match.params 20k --tune.trials 2 --out {folder}/fair"
+        f"--match.params 20k --tune.trials 2 --timing false --out {folder}/fair"
     )
     result = lmzoo(line)
     assert result.code == 0, result.err
