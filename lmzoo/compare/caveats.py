@@ -4,6 +4,7 @@ from statistics import median
 
 from lmzoo.compare.conditions import commits
 from lmzoo.compare.reading import Comparison, context, distinct, off_budget, pick
+from lmzoo.compare.recipes import batches
 from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.report.words import between, count, decimals, listed, plural, signed, some
 
@@ -104,6 +105,9 @@ def _unequal(found: Comparison) -> list[str]:
     if ends and not found.results.get("match") and ends[1] > 1.02 * ends[0]:
         spans = f"from {count(ends[0])} to {count(ends[1])} parameters"
         said.append(f"Sizes were not matched: {spans}.")
+    if len(steps := batches(found)) > 1:
+        words = [f"{count(n)} for {some(labels)}" for n, labels in steps.items()]
+        said.append(f"A step does not take the same number of tokens: {listed(words)}.")
     if not found.results.get("tuned"):
         said.append(
             "Learning rates are each model's own defaults, not searched for this "

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmzoo import files, runs
 from lmzoo.analysis.parameters import count
+from lmzoo.compare.recipes import recipe
 from lmzoo.errors import UsageError, first_line
 from lmzoo.metrics import IGNORED, LanguageModelMetrics
 from lmzoo.models.base import LanguageModel
@@ -65,6 +66,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "sample": _sample(folder, summary["best"]["step"]),
         "stopped": summary["stopped"],
         "versions": manifest.get("versions"),
+        "recipe": recipe(identity, run.model.context_length),
         **measured(run.model, _data(folder, identity, manifest), identity),
     }
     return files.finite(record)

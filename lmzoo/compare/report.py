@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lmzoo.compare import conditions, curves, plots, questions, tables
+from lmzoo.compare import conditions, curves, plots, questions, recipes, tables
 from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison, pick
 from lmzoo.errors import UsageError
@@ -118,6 +118,7 @@ def sections(found: Comparison) -> list[Section]:
         _stopping(found),
         _samples(found),
         _missing(found),
+        _recipes(found),
         Section("How it was measured", tables=[conditions.measured(found)]),
     ]
     return [section for section in made if section]
@@ -278,6 +279,12 @@ def _samples(found: Comparison) -> Section | None:
             cut = texts[0] if len(texts[0]) <= SAMPLE else f"{texts[0][:SAMPLE]} …"
             shown.append((f"{row.label}, seed {row.cells[0]['seed']}", cut))
     return Section("Samples side by side", samples=shown) if shown else None
+
+
+def _recipes(found: Comparison) -> Section | None:
+    table = recipes.table(found)
+    text = ["As the runs had it, of the first seed."]
+    return Section("Recipes", text=text, tables=[table]) if table else None
 
 
 def _missing(found: Comparison) -> Section | None:

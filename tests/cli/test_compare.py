@@ -577,12 +577,15 @@ def test_equal_parameters_and_searched_rates(
         assert len(document["tuned"]["sweeps"][model]) == 2
         rates = [row["lr"] for row in document["tuned"]["sweeps"][model]]
         chosen = document["tuned"]["chosen"][model]["optimizer.lr"]
+        assert cell["recipe"]["optimizer"]["lr"] == pytest.approx(chosen)
         assert chosen in rates
         manifest = json.loads(
             (folder / "fair" / cell["run"] / "manifest.json").read_text()
         )
         assert manifest["identity"]["optimizer.lr"] == pytest.approx(chosen)
     assert found["ngram-1337"]["status"] == "done"
+    report = (folder / "fair" / "report.md").read_text().replace("\\", "")
+    assert f"d_model {found['gpt-1337']['recipe']['model']['d_model']}" in report
     ran = len(inside.ran)
     assert lmzoo(line).code == 0
     assert len(inside.ran) == ran  # neither the search nor the cells are repeated
