@@ -16,6 +16,8 @@ class Local:
 
     A cell takes the place of a finished one only after ``done`` has returned: what is
     measured then runs in its place, so no cell ever has more neighbours than stated.
+    Killed outright, this process takes its cells with it (Linux): nothing goes on
+    training in a folder where the same command wants to go on.
 
     Args:
         parallel: processes at a time.
@@ -32,7 +34,7 @@ class Local:
             while waiting or self._running:
                 while waiting and len(self._running) < self.parallel:
                     job = waiting.pop(0)
-                    self._running.append((job, start(job, session=True)))
+                    self._running.append((job, start(job, session=True, tied=True)))
                 ended = [pair for pair in self._running if pair[1].poll() is not None]
                 for job, process in ended:
                     self._running.remove((job, process))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,10 @@ time.sleep(60)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job's argv becomes a Python script and its arguments."""
 
-    def start(job: Job, session: bool = False) -> "subprocess.Popen[bytes]":
+    def start(
+        job: Job, session: bool = False, tied: bool = False
+    ) -> "subprocess.Popen[bytes]":
+        del tied
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "log.txt").write_text("$ lmzoo x\n")
         command = [sys.executable, "-c", *job.argv]
@@ -95,3 +99,48 @@ def test_an_interruption_lets_the_running_cells_save(
     assert (tmp_path / "1" / "saved").exists()
     assert not (tmp_path / "2").exists()
     assert time.monotonic() - began < 30
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from lmzoo.compare import jobs
+from lmzoo.compare.local import Local
+jobs.sys.executable = sys.argv[2]
+Local(1).run([jobs.Job("a", (), Path(sys.argv[1]))], print)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child")
+def test_a_comparison_that_is_killed_takes_its_cells_with_it(tmp_path: Path) -> None:
+    """SIGKILL cannot be handed on by the one who gets it."""
+    python = tmp_path / "python"  # stands for lmzoo: says its number, and sleeps
+    python.write_text("#!/bin/sh\necho $$ > $(dirname $0)/pid\nexec sleep 60\n")
+    python.chmod(0o755)
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "run"), str(python)]
+    parent = subprocess.Popen(command)
+    pid = tmp_path / "pid"
+    until(lambda: pid.is_file() and pid.read_text().strip() != "")
+    cell = Path("/proc", pid.read_text().strip())
+    assert running(cell)
+
+    parent.kill()
+    parent.wait()
+
+    until(lambda: not running(cell))
+
+
+def running(process: Path) -> bool:
+    """There, and not only waiting to be noticed as ended."""
+    try:
+        return process.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that another process does, 30 s at most."""
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
