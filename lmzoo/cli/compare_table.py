@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lmzoo.compare.reading import Comparison, text_of
 from lmzoo.compare.results import Results
+from lmzoo.compare.timekeeping import missed
 
 STYLES = {"done": "green", "failed": "red", "excluded": "yellow", "running": "bold"}
 WIDE = 160  # columns where no terminal sets a limit
@@ -61,6 +62,8 @@ class Board:
                 f"{_number(cell['best']['bits_per_char'])} bits/char, "
                 f"{cell['steps']:,} steps in {cell['seconds']:.1f} s"
             )
+            if missed(cell):
+                said += f", {cell['deviation']:+.0%} of its budget"
         else:
             said = f"{cell['status']}: {cell['reason']}"
         print(f"[{over}/{total}] {name}  {said}", flush=True)

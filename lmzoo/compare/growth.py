@@ -57,8 +57,14 @@ def timed(
         except UsageError as error:
             without.append(f"not timed: {error}")
             del members[label]
-    sizes = {"vocab_size": vocab_size, "batch": BATCH, "rounds": ROUNDS}
-    found = measure(members, asked["lengths"], threads=threads, **sizes)
+    found = measure(
+        members,
+        asked["lengths"],
+        vocab_size=vocab_size,
+        batch=BATCH,
+        rounds=ROUNDS,
+        threads=threads,
+    )
     timing = files.finite(found)
     files.write_json(
         folder / FILE, {"asked": asked, "timing": timing, "without": without}
