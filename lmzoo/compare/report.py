@@ -17,6 +17,7 @@ from lmzoo.report.page import Section, html, markdown
 from lmzoo.report.words import listed, plural
 
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
+NAMES = ("name", "label", "model", "seed")  # without which a cell is nobody's
 SAMPLE = 600  # characters shown of a sample
 EXPLAINED = (
     "Shaded: the lowest mean. ± is half the 95 % interval of the mean over seeds "
@@ -64,13 +65,16 @@ def read(file: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
-    if not isinstance(results, dict) or "cells" not in results:
+    if not isinstance(results, dict) or not isinstance(results.get("cells"), list):
         raise UsageError(f"{file} holds no comparison")
     if results.get("format") != 1:
         raise UsageError(
             f"{file} has format {results.get('format')!r}, this lmzoo reads format 1; "
             "upgrade lmzoo"
         )
+    for cell in results["cells"]:
+        if not isinstance(cell, dict) or not set(NAMES) <= set(cell):
+            raise UsageError(f"{file} is damaged: a cell lacks {listed(NAMES)}")
     return results
 
 

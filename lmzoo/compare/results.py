@@ -188,8 +188,11 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
-        return before["cells"] if before["format"] == FORMAT else []
-    except (OSError, ValueError, KeyError) as error:
+        cells = before["cells"] if before["format"] == FORMAT else []
+        if not all({"name", "status", "run"} <= set(cell) for cell in cells):
+            raise ValueError("a cell has no name")
+        return cells
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{file} cannot be read ({first_line(error)}); remove it: the runs "
             f"are kept, and are read again"

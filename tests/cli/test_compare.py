@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.cli import main
+from lmzoo.cli.compare_arguments import read
 from lmzoo.compare import launchers
 from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.registry import models
@@ -317,6 +318,12 @@ MISTAKES = {
     f"{BASE} --seed_everything 3": "--seeds",
     f"{BASE} --parralel 2": "did you mean 'parallel'",
     f"{BASE} --parallel 0": "--parallel 0",
+    f"{BASE} --parallel ²": "--parallel ²",
+    f"{BASE} --threads {'9' * 5000}": "give 1 or more",
+    f"{BASE} --seeds {'9' * 5000}": "give how many",
+    f"{BASE} --vary data.batch_size={'[' * 9000}": "batch_size",
+    f"{BASE} --vary data.batch_size=,": "give values",
+    f"{BASE} --vary optimizer.betas=[0.9,0.9],[0.9,0.9]": "changes nothing",
     f"{BASE} --threads 99999": "cores",
     f"{BASE} --launcher here": "--launcher here",
     f"{BASE} --launcher.address x": "local launcher reads no options",
@@ -344,6 +351,94 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["here.txt"]
+
+
+FILES = {  # a YAML file, and what is said of it
+    "vary: [model.num_layers]": "vary: give KEY: [VALUE, VALUE]",
+    "vary: 3": "vary: give KEY: [VALUE, VALUE]",
+    "vary: {data.batch_size: null}": "--vary data.batch_size: give values",
+    "vary: {data.batch_size: []}": "--vary data.batch_size: give values",
+    "corpora: null": "corpora: nothing is listed",
+    "tokenizers: []": "tokenizers: nothing is listed",
+    "models: null": "nothing to compare",
+    "overrides: [bare]": "overrides: give a section for each model",
+    "overrides: {bare: null}": "overrides: bare: give options",
+    "overrides: {1: {optimizer.lr: 1}}": "overrides: '1' is not compared",
+    "budget: {seconds: null}": "--budget.seconds None",
+    "threads: null": "--threads None",
+    "seeds: {a: 1}": "unknown option --seeds.a",
+    "- models": "compare.yaml",
+}
+
+
+@pytest.mark.parametrize("content", list(FILES))
+def test_a_mistake_in_a_file_is_one_line_too(
+    content: str, tmp_path: Path, folder: Path
+) -> None:
+    file = tmp_path / "compare.yaml"
+    file.write_text(content)
+    models = "" if "models:" in content else "--models bare "
+    budget = "" if "budget:" in content else "--budget.steps 6 "
+    text = "" if "corpora:" in content else f"--data.path {folder}/t.txt "
+
+    result = lmzoo(
+        f"compare {models}{budget}--config {file} {text}--out {tmp_path}/out"
+    )
+
+    assert result.code == 2, result.out
+    assert FILES[content] in result.err
+    assert result.err.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["compare.yaml"]
+
+
+DAMAGED = {  # a file of a comparison's folder, and what is said of it
+    ("comparison.json", "[]"): "cannot be read",
+    ("comparison.json", "{}"): "cannot be read ('identity')",
+    ("comparison.json", '{"identity": 3}'): "its identity is no table",
+    ("comparison.json", "{"): "cannot be read",
+    ("results.json", "[]"): "remove it: the runs are kept",
+    ("results.json", '{"format": 1, "cells": [{}]}'): "a cell has no name",
+    ("results.json", '{"format": 1, "cells": [3]}'): "remove it",
+    ("results.json", '{"format": 1, "cells": 3}'): "remove it",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), list(DAMAGED))
+def test_a_damaged_folder_is_one_line_too(
+    name: str, content: str, folder: Path, inside: type[Inside]
+) -> None:
+    line = (
+        f"compare --models ngram --seeds 1 --data.path {folder}/t.txt "
+        f"--samples.length 4 --budget.steps 6 --threads 1 --out {folder}/damaged"
+    )
+    assert lmzoo(line).code == 0
+    file = folder / "damaged" / name
+    whole = file.read_text()
+    file.write_text(content)
+
+    result = lmzoo(line)
+
+    assert result.code == 2
+    assert DAMAGED[name, content] in result.err
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.err
+    file.write_text(whole)
+
+
+def test_lists_are_values_too() -> None:
+    betas = "[0.9,0.95],[0.9, 0.99]"
+    argv = [
+        "--models",
+        "bare",
+        "--budget.steps",
+        "6",
+        f"--vary=optimizer.betas={betas}",
+    ]
+
+    comparison = read(argv).comparison
+
+    assert comparison.axes == {"optimizer.betas": [[0.9, 0.95], [0.9, 0.99]]}
+    assert len({cell.name for cell in comparison.cells()}) == 6
 
 
 def test_another_comparison_in_the_folder_is_refused(

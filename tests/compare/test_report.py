@@ -270,6 +270,14 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"format": 9, "cells": []}')
     with pytest.raises(UsageError, match="format 9"):
         report.write(tmp_path)
+    for text in ("[]", '{"format": 1, "cells": 3}'):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(UsageError, match="holds no comparison"):
+            report.write(tmp_path)
+    for cells in ("[{}]", "[3]"):
+        (tmp_path / "results.json").write_text(f'{{"format": 1, "cells": {cells}}}')
+        with pytest.raises(UsageError, match="a cell lacks name, label"):
+            report.write(tmp_path)
 
 
 # ---- three questions -----------------------------------------------------------------
