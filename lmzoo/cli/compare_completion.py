@@ -26,8 +26,9 @@ def sized(comparison: Comparison) -> Comparison:
     Raises:
         UsageError: a model that cannot come within 2 % of them.
     """
-    if comparison.trials:
-        require_optuna()  # before anything is written
+    if comparison.trials:  # before anything is written
+        divide(*comparison.budget, comparison.trials)
+        require_optuna()
     if comparison.match is None:
         return comparison
     found: Found = {}
@@ -55,23 +56,24 @@ def tuned(
 
     Every architecture gets the same number of trials and the same share of the budget.
     """
-    kind, amount = comparison.budget
-    each, rest = divide(amount, comparison.trials)
+    (kind, amount), trials = comparison.budget, comparison.trials
+    each, rest = divide(kind, amount, trials)
     rates = {
         model: rate
         for model in comparison.models
         if (rate := recipe_rate(models.load(model))) is not None
     }
-    trial = replace(comparison, budget=(kind, _whole(kind, each)))
+    comparison = replace(comparison, trials=0)  # found here: the rates are given now
+    trial = replace(comparison, budget=(kind, each))
     result = tune(
         rates,
-        comparison.trials,
+        trials,
         _maker(trial),
         launcher,
         folder,
         seed=comparison.seeds[0],
     )
-    left = replace(comparison, budget=(kind, _whole(kind, rest)))
+    left = replace(comparison, budget=(kind, rest))
     return left.completed(dict(result.chosen)), result
 
 
@@ -87,8 +89,3 @@ def _maker(comparison: Comparison) -> Callable[[str, str, float, Path], Job]:
         return Job(name, tuple(argv), run, comparison.threads)
 
     return job
-
-
-def _whole(kind: str, amount: float) -> float:
-    """Steps and tokens are whole numbers."""
-    return max(1, round(amount)) if kind in ("steps", "tokens") else amount

@@ -146,6 +146,11 @@ class Comparison:
                 )
             if self.trials and key.startswith("optimizer."):
                 raise UsageError(f"--tune.trials with --vary {key}: give one of them")
+        for key in [*self.options, *_keys(self.overrides)]:
+            if self.trials and key == "optimizer.lr":
+                raise UsageError(
+                    f"--tune.trials searches {key}, which is given too; give one of them"
+                )
 
     @property
     def stops_early(self) -> bool:

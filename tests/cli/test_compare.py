@@ -515,10 +515,15 @@ def test_equal_parameters_and_searched_rates(
         ("--match.params 20k --vary model.d_model=16,32", "give one of them"),
         ("--tune.trials 0", "--tune.trials 0"),
         ("--tune.trials 2 --vary optimizer.lr=1e-3,1e-2", "give one of them"),
+        ("--tune.trials 2", "a quarter of 4 steps is less than 1 for each"),
+        ("--tune.trials 1 --optimizer.lr 1e-3", "optimizer.lr, which is given too"),
+        ("--tune.trials 1 --config {tuned}", "optimizer.lr, which is given too"),
     ],
 )
 def test_what_matching_and_tuning_refuse(more: str, said: str, folder: Path) -> None:
-    out = folder / "never"
+    out, tuned = folder / "never", folder / "tuned.yaml"
+    tuned.write_text("overrides: {ff: {optimizer: {lr: 1e-3}}}")
+    more = more.format(tuned=tuned)
     result = lmzoo(
         f"compare --models ff --budget.steps 4 --data.path {folder}/t.txt {more} "
         f"--out {out}"
