@@ -40,7 +40,8 @@ def compare(
     document.update(text=first.text, floors=first.floors)
     with _opened(folder, identity):
         if comparison.trials:
-            comparison, found = tuned(comparison, folder, launcher)
+            out = [label for label, one in known.items() if one.excluded]
+            comparison, found = tuned(comparison, folder, launcher, out)
             document["tuned"] = found.plain()
         return _train(comparison, folder, launcher, document, known)
 

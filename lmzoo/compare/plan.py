@@ -149,7 +149,7 @@ class Comparison:
         for key in [*self.options, *_keys(self.overrides)]:
             if self.trials and key == "optimizer.lr":
                 raise UsageError(
-                    f"--tune.trials searches {key}, which is given too; give one of them"
+                    f"--tune.trials searches {key}, which is given too; give one"
                 )
 
     @property

@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class Results:
         """Both files, each in one piece or not at all."""
         cells = list(self.cells.values())
         flag_twins(cells)
-        flag_overtime(cells, self.header["budget"])
+        flag_overtime(cells, training_budget(self.header))
         files.write_json(self.folder / "results.json", {**self.header, "cells": cells})
         text = as_csv(cells, list(self.header["axes"]))
         files.write_atomically(self.folder / "results.csv", text.encode())
@@ -119,6 +120,12 @@ def flag_twins(cells: list[dict[str, Any]]) -> None:
             other["note"] = SAME.format(one["name"])
 
 
+def training_budget(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the budget a cell has for itself: a search of rates takes its share."""
+    budget, tuned = header["budget"], header.get("tuned") or {}
+    return {**budget, "value": budget["value"] * (1 - tuned.get("share", 0))}
+
+
 def flag_overtime(cells: list[dict[str, Any]], budget: dict[str, Any]) -> None:
     """Note where a cell trained for another time than the budget said.
 
@@ -134,7 +141,7 @@ def flag_overtime(cells: list[dict[str, Any]], budget: dict[str, Any]) -> None:
             continue
         if abs(cell["seconds"] / budget["value"] - 1) > TOLERANCE:
             cell["note"] = (
-                f"trained for {cell['seconds']:.1f} s where the budget is "
+                f"trained for {cell['seconds']:.1f} s where its budget is "
                 f"{budget['value']:g} s: what else ran on the machine changed"
             )
 

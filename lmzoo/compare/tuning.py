@@ -71,7 +71,7 @@ def divide(kind: str, amount: float, trials: int) -> tuple[float, float]:
     if each < 1:
         raise UsageError(
             f"--tune.trials {trials}: a quarter of {amount:,} {kind} is less than 1 "
-            f"for each; give fewer trials or --budget.{kind} {math.ceil(trials / SHARE)}"
+            f"for each; give fewer, or --budget.{kind} {math.ceil(trials / SHARE)}"
         )
     return int(each), int(rest)
 

@@ -512,6 +512,11 @@ def test_equal_parameters_and_searched_rates(
     [
         ("--match.params 3", "the nearest is"),
         ("--match.params x", "--match.params x"),
+        (
+            "--match.params 20k --models ff,tame --plugin {plugin}",
+            "--match.params: tame names no size arguments",
+        ),
+        ("--match.params 20k --models ngram", "none of the models can be sized"),
         ("--match.params 20k --vary model.d_model=16,32", "give one of them"),
         ("--tune.trials 0", "--tune.trials 0"),
         ("--tune.trials 2 --vary optimizer.lr=1e-3,1e-2", "give one of them"),
@@ -523,11 +528,26 @@ def test_equal_parameters_and_searched_rates(
 def test_what_matching_and_tuning_refuse(more: str, said: str, folder: Path) -> None:
     out, tuned = folder / "never", folder / "tuned.yaml"
     tuned.write_text("overrides: {ff: {optimizer: {lr: 1e-3}}}")
-    more = more.format(tuned=tuned)
+    more = more.format(tuned=tuned, plugin=folder / "plugin.py")
+    models = "" if "--models" in more else "--models ff "
     result = lmzoo(
-        f"compare --models ff --budget.steps 4 --data.path {folder}/t.txt {more} "
+        f"compare {models}--budget.steps 4 --data.path {folder}/t.txt {more} "
         f"--out {out}"
     )
     assert result.code == 2
     assert said in result.err
     assert not out.exists()
+
+
+def test_what_is_excluded_is_not_searched(folder: Path, inside: type[Inside]) -> None:
+    pytest.importorskip("optuna")
+    result = lmzoo(
+        f"compare --plugin {folder}/plugin.py --models peeking,bare --seeds 1 "
+        f"--budget.steps 8 --threads 1 --tune.trials 1 --data.batch_size 4 "
+        f"--samples.length 4 --model.context_length 16 --data.path {folder}/t.txt "
+        f"--out {folder}/searched"
+    )
+
+    assert result.code == 0, result.err
+    assert inside.ran == ["bare-trial-0", "bare-1337"]
+    assert list(document(folder / "searched")["tuned"]["sweeps"]) == ["bare"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmzoo.compare.collect import collect
-from lmzoo.compare.results import as_csv, flag_overtime, flag_twins
+from lmzoo.compare.results import as_csv, flag_overtime, flag_twins, training_budget
 from lmzoo.errors import UsageError
 from tests.cli.runner import lmzoo
 
@@ -169,6 +169,20 @@ def test_a_cell_that_overran_its_seconds_is_noted() -> None:
 
     flag_overtime(cells, {"kind": "seconds", "value": 10})
     assert [c["note"][:18] for c in cells] == ["", "trained for 14.0 s", ""]
+
+
+def test_a_search_takes_its_share_of_the_seconds() -> None:
+    budget = {"kind": "seconds", "value": 20}
+    searched = training_budget({"budget": budget, "tuned": {"share": 0.25}})
+    cells = [
+        cell("a", {}, [1.0], seconds=15.2, mark=""),
+        cell("b", {}, [1.0], seconds=20.0, mark=""),
+    ]
+    flag_overtime(cells, searched)
+
+    assert training_budget({"budget": budget, "tuned": None}) == budget
+    assert cells[0]["note"] == ""
+    assert "where its budget is 15 s" in cells[1]["note"]
 
 
 def test_the_csv_has_a_row_for_each_cell() -> None:

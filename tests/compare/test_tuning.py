@@ -158,7 +158,7 @@ def test_a_search_never_spends_more_than_the_budget(amount: int) -> None:
 
 
 def test_too_little_for_a_search_is_refused() -> None:
-    with pytest.raises(UsageError, match="fewer trials or --budget.steps 12"):
+    with pytest.raises(UsageError, match=r"fewer, or --budget\.steps 12"):
         tuning.divide("steps", 4, 3)
 
 
