@@ -205,6 +205,9 @@ def _remarks(
     )
     said = {}
     for cell in cells:
+        if share := cell["oov_share"]:
+            who = f"{cell['label']}: {share:.2%} of the validation tokens are unknown"
+            said[f"{who}, and nobody spells them: its figures are too low"] = "yellow"
         if cell["status"] in ("failed", "excluded"):
             excluded = cell["status"] == "excluded"
             who = cell["label"] if excluded else cell["name"]

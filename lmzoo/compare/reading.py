@@ -49,6 +49,16 @@ class Row:
         raise AttributeError(name)
 
     @property
+    def unknown(self) -> float:
+        """Share of the validation tokens that the vocabulary lacks."""
+        return pick(self.first, "oov_share") or 0.0
+
+    @property
+    def coded(self) -> tuple[str, str]:
+        """What was coded: a text, and what cut it where that lost something."""
+        return self.corpus, self.tokenizer if self.unknown else ""
+
+    @property
     def rank(self) -> str:
         """``1`` or ``2–4``; nothing where nothing can be ranked."""
         first, last = self.place or ("", "")
@@ -131,9 +141,14 @@ class Comparison:
         self.exhibits = [row for row in every if row.mark == "exhibit" and row.cells]
         self.without = [row for row in every if not row.cells]
         ranked = [row for row in every if row.cells and row.mark != "exhibit"]
+        whole = {row.corpus for row in ranked if not row.unknown}
+        self.lossy = [row for row in ranked if row.unknown and row.corpus in whole]
         self.rows = sorted(
-            ranked, key=lambda row: (self.corpora.index(row.corpus), row.figure.mean)
-        )
+            ranked,
+            key=lambda row: (
+                self.corpora.index(row.corpus), row in self.lossy, row.figure.mean
+            ),
+        )  # fmt: skip
         self.pairs: list[Pair] = self._pairs()
 
     def _row(self, label: str) -> Row:
@@ -150,16 +165,22 @@ class Comparison:
 
     def _pairs(self) -> list[Pair]:
         """Pairs on the same text; ranks are set on the way."""
-        texts = [
-            [row for row in self.rows if row.corpus == corpus]
-            for corpus in self.corpora
-        ]
+        texts = self.groups()
         pairs = compare(*(self._samples(rows) for rows in texts))
         for rows in texts:
             places = ranks({row.label: row.figure for row in rows}, pairs)
             for row in rows:
-                row.place = places[row.label]
+                row.place = None if row in self.lossy else places[row.label]
         return pairs
+
+    def groups(self) -> list[list[Row]]:
+        """Rows that are compared with one another: one text, wholly coded or not.
+
+        A tokenizer with unknown words codes less than the text, so its models compare
+        among themselves only.
+        """
+        keys = distinct(row.coded for row in self.rows)
+        return [[row for row in self.rows if row.coded == key] for key in keys]
 
     def _samples(self, rows: list[Row]) -> dict[str, dict[int, Measured]]:
         seeds = distinct(cell["seed"] for row in rows for cell in row.cells)

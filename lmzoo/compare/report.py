@@ -25,6 +25,11 @@ EXPLAINED = (
     "behind all that are shown to be better with an interval apart from its own, "
     "before all shown to be worse. Floors are counted or compressed on the same text."
 )
+LOSSY = (
+    "Unknown: share of the validation tokens that the vocabulary lacks. Their spelling "
+    "is not coded, though their bytes are counted, so such figures are too low; they "
+    "are ranked only where nothing beside them codes the whole text."
+)
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
     "text. Seeds and runs of neighbouring stretches are resampled 2,000 times; the "
@@ -144,6 +149,8 @@ def _quality(found: Comparison) -> Section | None:
     notes = [EXPLAINED, _protocols(found, letter)]
     if any(row.mark == "counting" for row in found.rows):
         notes.append("counting: sized and trained by counting, outside any matching.")
+    if any(row.unknown for row in found.rows):
+        notes.append(LOSSY)
     if found.exhibits:
         notes.append("exhibit: broken on purpose, shown and not ranked.")
     return Section("Quality", tables=[tables.quality(found)], notes=notes)

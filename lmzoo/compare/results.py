@@ -28,6 +28,7 @@ COLUMNS = (
     "seed",
     "corpus",
     "tokenizer",
+    "oov_share",
     "status",
     "mark",
     "parameters",
@@ -98,6 +99,7 @@ def blank(cell: Cell, text: dict[str, Any], tokenizer: str, mark: str) -> dict:
         "axes": dict(variant.axes),
         "corpus": text["name"],
         "tokenizer": tokenizer,
+        "oov_share": text["splits"]["val"]["oov_share"],
         "status": "waiting",
         "reason": "",
         "mark": mark,
@@ -155,7 +157,7 @@ def as_csv(cells: list[dict[str, Any]], axes: list[str]) -> str:
     """One row a cell: its scalars, its axes, the figures of best, last and test."""
     parts = ("best", "last", "test")
     figures = [f"{part}.{name}" for part in parts for name in FIGURES]
-    columns = [*COLUMNS[:6], *axes, *COLUMNS[6:8], "best.step", *figures, *COLUMNS[8:]]
+    columns = [*COLUMNS[:7], *axes, *COLUMNS[7:9], "best.step", *figures, *COLUMNS[9:]]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

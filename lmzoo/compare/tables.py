@@ -54,6 +54,8 @@ def quality(found: Comparison) -> Table:
     """Ranked rows with the floors among them, then exhibits."""
     letter, lines = letters(found), []
     for row in found.rows:
+        if row in found.lossy:
+            continue
         kind = "best" if row is found.best else ""
         order = (found.corpora.index(row.corpus), row.figure.mean)
         lines.append((order, _quality_row(found, row, letter), kind))
@@ -62,12 +64,13 @@ def quality(found: Comparison) -> Table:
         if value is not None:
             lines.append(((0, value), _floor_row(found, name, figures), "floor"))
     lines.sort(key=lambda line: line[0])
+    lines += [((), _quality_row(found, row, letter), "") for row in found.lossy]
     for row in found.exhibits:
         lines.append(((), _quality_row(found, row, letter), "mark"))
     unit = "bits/char" if found.unit == "bits_per_char" else "bits/byte"
     other = "bits/byte" if found.unit == "bits_per_char" else "bits/char"
     heads = ["rank", "model", unit, "context", "seeds", "nats/token", "perplexity"]
-    heads += [other, "accuracy", "test " + unit]
+    heads += [other, "accuracy", "test " + unit, "unknown"]
     elsewhere = others(found)
     if elsewhere:
         heads.append(f"{unit}, {elsewhere[0] if len(elsewhere) == 1 else 'otherwise'}")
@@ -97,6 +100,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         decimals(row.mean("best", second)),
         percent(row.mean("best", "accuracy")),
         decimals(row.mean("test", found.unit)),
+        unknown(row.unknown),
         elsewhere,
     ]
 
@@ -123,7 +127,15 @@ def _floor_row(found: Comparison, name: str, figures: Mapping[str, Any]) -> list
         percent(pick(figures, "accuracy")),
         NONE,
         NONE,
+        NONE,
     ]
+
+
+def unknown(share: float) -> str:
+    """Share of unknown tokens: ``0``, ``8.1 %``, ``< 0.1 %``."""
+    if not share:
+        return "0"
+    return percent(share) if share >= 0.0005 else "< 0.1 %"
 
 
 Figure = Callable[[Row], str]
@@ -172,7 +184,8 @@ def times(row: Row, target: float) -> str:
 
 def races(found: Comparison) -> Table | None:
     """Seconds of each trained row to the best of every other."""
-    rows = [row for row in found.rows if row.mean("seconds") is not None]
+    timed = [row for row in found.rows if row.mean("seconds") is not None]
+    rows = [row for row in timed if row.coded == timed[0].coded]
     if len(rows) < 2 or len(found.corpora) > 1:
         return None
     heads = [

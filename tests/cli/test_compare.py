@@ -272,11 +272,30 @@ def test_a_grid_from_a_file_with_tokenizers_and_overrides(
     ]
     assert {cell["steps"] for cell in found.values()} == {6}  # typed wins
     assert found["mlp-bpe-300-7"]["tokenizer"] == "bpe:300"
+    assert {cell["oov_share"] for cell in found.values()} == {0}
     assert "bits/byte" in result.out
     for name, rate in (("mlp-char-7", 2e-3), ("bare-char-7", None)):
         manifest = folder / "grid" / "cells" / name / "manifest.json"
         identity = json.loads(manifest.read_text())["identity"]
         assert (identity["optimizer.lr"] == 2e-3) == (rate is not None)
+
+
+def test_unknown_words_are_counted_and_said(folder: Path, inside: type[Inside]) -> None:
+    result = lmzoo(
+        f"compare --model bare --vary data.tokenizer=byte,word --seeds 1 {CHEAP} "
+        f"--data.path {folder}/t.txt --model.context_length 16 --out {folder}/unknown"
+    )
+    assert result.code == 0, result.err
+    shares = {
+        c["tokenizer"]: c["oov_share"] for c in document(folder / "unknown")["cells"]
+    }
+    rows = (folder / "unknown" / "results.csv").read_text().splitlines()
+
+    assert shares["byte"] == 0
+    assert shares["word"] > 0.01  # every number is new
+    assert f"bare word: {shares['word']:.2%} of the validation tokens" in result.out
+    assert "oov_share" in rows[0].split(",")
+    assert "Not ranked is bare word" in (folder / "unknown" / "report.md").read_text()
 
 
 def test_an_axis_that_leaves_the_curves_alone_is_noted(

@@ -191,6 +191,50 @@ def test_other_texts_are_not_compared() -> None:
     assert [row.rank for row in found.rows] == ["1", "1"]
 
 
+def lossy(data, *tokenizers: str, share: float = 0.081):
+    for cell in data["cells"]:
+        if cell["tokenizer"] in tokenizers:
+            cell["oov_share"] = share
+            cell["best"]["bits_per_byte"] = 0.5  # as if it were the best by far
+    return data
+
+
+def test_what_loses_text_is_not_ranked_against_what_does_not(tmp_path: Path) -> None:
+    data = results(("gpt", "lstm"), tokenizers=("char", "bpe", "word"))
+    honest = Comparison(data)
+    page, text = made(tmp_path, lossy(data, "word"))
+    found = Comparison(data)
+    table = tables.quality(found)
+
+    assert honest.pair("gpt char", "gpt word") is not None
+    assert found.pair("gpt char", "gpt word") is None
+    assert found.pair("gpt word", "lstm word") is not None
+    assert found.best.tokenizer != "word"
+    words = [row for row in table.rows if row[1].endswith("word")]
+    assert words == table.rows[-2:]
+    assert {row[0] for row in words} == {""}
+    assert [row[table.heads.index("unknown")] for row in words] == ["8.1 %", "8.1 %"]
+    race = tables.races(found)
+    assert race is not None
+    assert not [row for row in race.rows if row[0].endswith("word")]
+    cut = questions.tokenizers(found)
+    assert cut is not None
+    assert {cut.rows[i][1] for i in cut.kinds} == {"bpe"}
+    for form in (page, text):
+        assert "Not ranked are gpt word (8.1 %)" in form
+        assert "their spelling" in form.lower()
+
+
+def test_what_all_lose_alike_is_ranked() -> None:
+    found = Comparison(lossy(results(("gpt", "lstm")), "char", share=1e-4))
+
+    assert found.lossy == []
+    assert [row.rank for row in found.rows] != ["", ""]
+    assert found.pair("gpt", "lstm") is not None
+    shares = [row[-2] for row in tables.quality(found).rows]
+    assert shares.count("< 0.1 %") == 2
+
+
 def test_seconds_to_a_target_are_the_first_check_below_it() -> None:
     found = Comparison(results(("lstm",)))
     row = found.rows[0]
