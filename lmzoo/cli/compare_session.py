@@ -54,7 +54,7 @@ def _train(
     known: dict[str, Rehearsed],
 ) -> int:
     """Train and measure the cells that are missing, and show all of them."""
-    cells, records = comparison.cells(), []
+    cells, records = _needed(comparison, known), []
     for cell in cells:
         one = known[cell.variant.label]
         record = blank(cell, one.text, _tokenizer(one.identity), one.mark)
@@ -90,6 +90,16 @@ def _rehearsed(comparison: Comparison) -> dict[str, Rehearsed]:
             print(f"{variant.label} is excluded: {said}", file=sys.stderr)
     require_different({label: one.identity for label, one in known.items()})
     return known
+
+
+def _needed(comparison: Comparison, known: dict[str, Rehearsed]) -> list[Cell]:
+    """Every cell but repetitions of a count, which no seed changes."""
+    first = comparison.seeds[0]
+    return [
+        cell
+        for cell in comparison.cells()
+        if cell.seed == first or known[cell.variant.label].mark != "counting"
+    ]
 
 
 def _collector(

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lmzoo.compare.reading import spent
 from lmzoo.compare.results import Results
 
 STYLES = {"done": "green", "failed": "red", "excluded": "yellow", "running": "bold"}
@@ -167,6 +168,7 @@ def _figures(
     """The cells of one line, by their titles."""
     values = [cell["best"][unit] for cell in done if cell["best"][unit] is not None]
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
+    spread = "deterministic" if done[0]["mark"] == "counting" else spread
     missing = f" ({len(done)} of {asked})" if len(done) < asked else ""
     accuracy, memory = _mean(done, "best", "accuracy"), _mean(done, "peak_memory")
     speed, trained = _mean(done, "tokens_per_second"), done[0]["tokens"]
@@ -192,13 +194,12 @@ def _mean(done: list[dict[str, Any]], *keys: str) -> float | None:
 def _remarks(
     console: Console, document: dict[str, Any], cells: list[dict[str, Any]]
 ) -> None:
-    kind, value = document["budget"]["kind"], document["budget"]["value"]
     local = document["launcher"] == "local"
     beside = f"{document['parallel']} at a time" if local else document["launcher"]
     tuned = document.get("tuned")
     search = f", {tuned['share']:.0%} of it to find a rate" if tuned else ""
     console.print(
-        f"budget     {value:,} {kind} a cell{search}, early stopping "
+        f"budget     {spent(document['budget'])} a cell{search}, early stopping "
         f"{document['early_stopping']}; {beside}, threads of each: "
         f"{document['threads']}",
         soft_wrap=True,

@@ -1,11 +1,13 @@
 """What a comparison does not show, in sentences."""
 
+import re
 from statistics import median
 
 from lmzoo.compare.reading import Comparison, context
 from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.report.words import between, count, decimals, listed, plural, some
 
+ALIKE = re.compile(r"its curve is that of (\S+), value for value")
 FEW = 3  # tied pairs that are named one by one
 
 
@@ -18,10 +20,20 @@ def caveats(found: Comparison) -> list[str]:
         *_protocols(found),
         *_unequal(found),
         *_missing(found),
-        "The best weights were chosen on the same validation part that these figures "
-        "are measured on.",
+        *_alike(found),
+        _chosen(found),
     ]
     return [f"What this does not show. {said[0]}", *said[1:]]
+
+
+def _chosen(found: Comparison) -> str:
+    chosen = "The best weights were"
+    if found.results.get("tuned"):
+        chosen = "The best weights and the learning rates were"
+    return (
+        f"{chosen} chosen on the same validation part that these figures are measured "
+        "on."
+    )
 
 
 def _ties(found: Comparison) -> list[str]:
@@ -114,6 +126,21 @@ def sizes(found: Comparison) -> tuple[float, float] | None:
     trained = [row for row in found.rows if row.mark != "counting"]
     sizes = [s for row in trained if (s := row.mean("parameters"))]
     return (min(sizes), max(sizes)) if len(sizes) > 1 else None
+
+
+def _alike(found: Comparison) -> list[str]:
+    """Labels whose curves are equal in every digit: an axis that changed nothing."""
+    labels = {cell["name"]: cell["label"] for cell in found.cells}
+    twins = set()
+    for cell in found.cells:
+        other = ALIKE.match(cell.get("note") or "")
+        if other and other[1] in labels:
+            twins.add(tuple(sorted((cell["label"], labels[other[1]]))))
+    return [
+        f"{one} and {other} trained alike, value for value: what tells them apart "
+        "changed nothing."
+        for one, other in sorted(twins)
+    ]
 
 
 def _missing(found: Comparison) -> list[str]:

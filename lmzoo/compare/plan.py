@@ -23,6 +23,7 @@ BUDGETS = {  # what fit calls each kind
     "flops": "budget.flops",
 }
 TOKENIZER = re.compile(r"(word|bpe):(\d+)")  # a kind and a size, as one axis value
+AFTERWARDS = ("samples.", "checkpoints.")  # what a run writes, not what it learns
 DECIDED = {  # options of fit that the comparison gives itself
     "seed_everything": "--seeds",
     "data.seed": "--seeds",
@@ -121,6 +122,11 @@ class Comparison:
             _distinct(f"--vary {key}", [spelled(value) for value in values])
             if key in self.options:
                 raise UsageError(f"--{key} is given, and varied by --vary; give one")
+            if key.startswith(AFTERWARDS):
+                raise UsageError(
+                    f"--vary {key}: training does not read it, so every value would "
+                    f"give the same curve; give one for all"
+                )
         for key in [*self.options, *self.axes, *_keys(self.overrides)]:
             if key in DECIDED:
                 raise UsageError(f"--{key}: a comparison sets it; {DECIDED[key]}")

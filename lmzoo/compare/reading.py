@@ -133,12 +133,15 @@ class Comparison:
         self.cells: list[Cell] = list(results.get("cells") or [])
         self.tokenizers = distinct(cell.get("tokenizer") for cell in self.cells)
         self.corpora = distinct(cell.get("corpus") for cell in self.cells)
+        seeds = distinct(cell["seed"] for cell in self.cells)
+        self.asked: list[int] = results.get("seeds") or seeds
         mixed = len(self.tokenizers) > 1 or len(self.corpora) > 1
         self.unit = "bits_per_byte" if mixed else "bits_per_char"
         self.unit_words = UNITS[self.unit]
         labels = distinct(cell["label"] for cell in self.cells)
         every = [self._row(label) for label in labels]
         self.exhibits = [row for row in every if row.mark == "exhibit" and row.cells]
+        self.shown = [row for row in every if row.mark == "exhibit"]
         self.without = [row for row in every if not row.cells]
         ranked = [row for row in every if row.cells and row.mark != "exhibit"]
         whole = {row.corpus for row in ranked if not row.unknown}
@@ -161,7 +164,10 @@ class Comparison:
         ]
         missing = [cell for cell in cells if cell not in usable]
         values = [pick(cell, "best", self.unit) or math.nan for cell in usable]
-        return Row(label, usable, missing, self.unit, spread(values))
+        figure = spread(values)
+        if len(values) == 1 < len(self.asked) and usable[0].get("mark") == "counting":
+            figure = Spread(figure.values, values[0], 0.0, (values[0], values[0]))
+        return Row(label, usable, missing, self.unit, figure)
 
     def _pairs(self) -> list[Pair]:
         """Pairs on the same text; ranks are set on the way."""
@@ -183,12 +189,11 @@ class Comparison:
         return [[row for row in self.rows if row.coded == key] for key in keys]
 
     def _samples(self, rows: list[Row]) -> dict[str, dict[int, Measured]]:
-        seeds = distinct(cell["seed"] for row in rows for cell in row.cells)
         samples = {}
         for row in rows:
             own = {cell["seed"]: self._measured(cell) for cell in row.cells}
             if row.mark == "counting" and len(own) == 1:  # no seed changes a count
-                own = dict.fromkeys(seeds, next(iter(own.values())))
+                own = dict.fromkeys(self.asked, next(iter(own.values())))
             samples[row.label] = own
         return samples
 
@@ -237,13 +242,18 @@ class Comparison:
 
     def budget(self) -> str:
         """``60 seconds``, ``2,000 steps`` ... a model."""
-        budget = self.results.get("budget") or {}
-        value, kind = budget.get("value"), str(budget.get("kind") or "")
-        if not isinstance(value, int | float):
-            return "its own budget"
-        if kind == "flops":
-            return f"{value:.3g} training FLOPs"
-        return f"{value:,g} {kind if value != 1 else kind.removesuffix('s')}"
+        return spent(self.results.get("budget") or {})
+
+
+def spent(budget: Mapping[str, Any]) -> str:
+    """``60 seconds``, ``1,000,000 steps``, ``1.5e+12 training FLOPs``."""
+    value, kind = budget.get("value"), str(budget.get("kind") or "")
+    if not isinstance(value, int | float):
+        return "its own budget"
+    if kind == "flops":
+        return f"{value:.3g} training FLOPs"
+    number = f"{value:,.0f}" if value == int(value) else f"{value:,g}"
+    return f"{number} {kind if value != 1 else kind.removesuffix('s')}"
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

@@ -143,7 +143,7 @@ def _under(found: Comparison) -> str:
 
 
 def _quality(found: Comparison) -> Section | None:
-    if not found.rows and not found.exhibits:
+    if not found.rows and not found.shown:
         return None
     letter = tables.letters(found)
     notes = [EXPLAINED, _protocols(found, letter)]
@@ -151,8 +151,11 @@ def _quality(found: Comparison) -> Section | None:
         notes.append("counting: sized and trained by counting, outside any matching.")
     if any(row.unknown for row in found.rows):
         notes.append(LOSSY)
-    if found.exhibits:
-        notes.append("exhibit: broken on purpose, shown and not ranked.")
+    if found.shown:
+        notes.append(
+            "exhibit: broken on purpose, shown and not ranked; one without figures was "
+            "not trained, and the reason stands among the runs without a result."
+        )
     return Section("Quality", tables=[tables.quality(found)], notes=notes)
 
 
@@ -175,7 +178,9 @@ def _cost(found: Comparison) -> Section | None:
     notes = [
         "Seconds are of training alone, without start-up and evaluation, up to the "
         "first check at or below the target; (2/3): two of three seeds reached it. "
-        "State: what one stream of text keeps between tokens."
+        "State: what one stream of text keeps between tokens. Peak memory is of the "
+        "whole process, the libraries and the text included.",
+        *tables.without_flops(found),
     ]
     return Section(
         "Cost",

@@ -18,6 +18,7 @@ from lmzoo.report.words import (
     short,
     signed,
     size,
+    some,
     with_interval,
 )
 
@@ -65,7 +66,7 @@ def quality(found: Comparison) -> Table:
             lines.append(((0, value), _floor_row(found, name, figures), "floor"))
     lines.sort(key=lambda line: line[0])
     lines += [((), _quality_row(found, row, letter), "") for row in found.lossy]
-    for row in found.exhibits:
+    for row in found.shown:
         lines.append(((), _quality_row(found, row, letter), "mark"))
     unit = "bits/char" if found.unit == "bits_per_char" else "bits/byte"
     other = "bits/byte" if found.unit == "bits_per_char" else "bits/char"
@@ -94,7 +95,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         f"{row.label} ({row.mark})" if row.mark else row.label,
         with_interval(row.figure),
         "; ".join(shown),
-        str(len(row.cells)),
+        "deterministic" if counted(row) else str(len(row.cells)),
         decimals(row.mean("best", "nll")),
         decimals(row.mean("best", "perplexity"), 2),
         decimals(row.mean("best", second)),
@@ -164,6 +165,23 @@ def cost(found: Comparison) -> Table:
         for row in [*found.rows, *found.exhibits]
     ]
     return Table(["model", *columns], rows)
+
+
+def without_flops(found: Comparison) -> list[str]:
+    """Why rows have no FLOPs, in a sentence for each reason."""
+    rows = [*found.rows, *found.exhibits]
+    none = [row for row in rows if row.mean("training_flops") is None]
+    reasons = {
+        "counted in one pass, no step is trained": [r for r in none if counted(r)],
+        "the model does not say what a token costs (flops_per_token)": [
+            row for row in none if not counted(row)
+        ],
+    }
+    return [
+        f"{NONE} under training FLOPs, {some([row.label for row in rows])}: {reason}."
+        for reason, rows in reasons.items()
+        if rows
+    ]
 
 
 def counted(row: Row) -> bool:

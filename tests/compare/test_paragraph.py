@@ -158,6 +158,7 @@ def test_what_was_made_equal_is_not_called_a_limit() -> None:
     text = told(CASES["matched"]())
 
     assert "Sizes were matched to 800,000" in text
+    assert "The best weights and the learning rates were chosen on the same" in text
     assert "20 trials each" in text
     assert "not matched" not in text
     assert "own defaults" not in text

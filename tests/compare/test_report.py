@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from lmzoo.compare import questions, report, tables
-from lmzoo.compare.reading import Comparison
+from lmzoo.compare.reading import Comparison, spent
 from lmzoo.errors import UsageError
 from lmzoo.training.early_stopping import EarlyStopping
 from tests.compare.synthetic import TRUTH, fail, results, timing
@@ -168,6 +168,65 @@ def test_an_exhibit_is_shown_and_never_ranked() -> None:
     assert not found.pairs
 
 
+def test_an_exhibit_that_was_not_trained_stands_in_the_table(tmp_path: Path) -> None:
+    data = results(("gpt", "conv"))
+    for cell in data["cells"]:
+        if cell["model"] == "conv":
+            fail(data, cell["name"], "excluded", "heaviside: no gradient")
+            cell["mark"] = "exhibit"
+    found = Comparison(data)
+    page, _ = made(tmp_path, data)
+
+    assert tables.quality(found).rows[-1][:3] == ["", "conv (exhibit)", "–"]
+    assert "exhibit: broken on purpose" in page
+    assert page.count("heaviside: no gradient") == 3
+
+
+def test_a_count_stands_once_and_is_ranked_with_the_others() -> None:
+    data = results(("ngram", "lstm", "gpt"), seeds=(1, 2, 3))
+    thrice = Comparison(data)
+    data = {**data, "seeds": [1, 2, 3]}
+    data["cells"] = [
+        c for c in data["cells"] if c["model"] != "ngram" or c["seed"] == 1
+    ]
+    once = Comparison(data)
+
+    assert [(r.label, r.rank) for r in once.rows] == [
+        (r.label, r.rank) for r in thrice.rows
+    ]
+    assert once.pairs == thrice.pairs
+    row = next(r for r in tables.quality(once).rows if r[1] == "ngram (counting)")
+    assert (row[2], row[4]) == ("2.411", "deterministic")
+    only = Comparison({**data, "cells": [c for c in data["cells"] if c["seed"] == 1]})
+    assert next(r.rank for r in only.rows if r.label == "ngram")
+
+
+def test_missing_flops_have_a_reason() -> None:
+    data = results(("ngram", "lstm", "gpt"))
+    assert tables.without_flops(Comparison(data)) == [
+        "– under training FLOPs, ngram: counted in one pass, no step is trained."
+    ]
+    for cell in data["cells"]:
+        cell["training_flops"] = None
+    assert "lstm and gpt: the model does not say" in " ".join(
+        tables.without_flops(Comparison(data))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("seconds", 30.0, "30 seconds"),
+        ("seconds", 0.5, "0.5 seconds"),
+        ("steps", 1, "1 step"),
+        ("steps", 1_000_000, "1,000,000 steps"),
+        ("flops", 1e12, "1e+12 training FLOPs"),
+    ],
+)
+def test_a_budget_in_words(kind: str, value: float, words: str) -> None:
+    assert spent({"kind": kind, "value": value}) == words
+
+
 def test_a_failed_minimum_is_not_the_best() -> None:
     data = results(("gpt", "lstm"))
     for cell in data["cells"]:
@@ -277,6 +336,19 @@ def test_a_grid_has_one_table_for_each_pair_of_axes(tmp_path: Path) -> None:
     assert "Ablations" in page
     assert "mean over d_model" in grids[1].caption
     assert "at num_layers 4, d_model 128, dropout 0" in grids[1].caption
+    data = results(("gpt", "lstm"), tokenizers=("char", "bpe"))
+    for cell in data["cells"]:
+        cell["axes"] = {"data.tokenizer": cell["tokenizer"]}
+    data["axes"] = {"data.tokenizer": ["char", "bpe"]}
+    cuts = report.conditions.grids(Comparison(data))
+    assert [[row[0] for row in grid.rows] for grid in cuts] == [["char", "bpe"]] * 2
+    assert not [row for grid in cuts for row in grid.rows if "–" in row]
+    assert cuts[0].kinds == {1: "best"}
+    for cell in data["cells"]:  # other texts: nothing is lowest
+        cell["corpus"] = cell["tokenizer"]
+    texts = report.conditions.grids(Comparison(data))
+    assert [grid.kinds for grid in texts] == [{}, {}]
+    assert "lowest" not in texts[0].caption
     one = report.conditions.grids(
         Comparison(results(("gpt",), axes={"model.a": [2, 4]}))
     )
