@@ -5,6 +5,7 @@ Every number in them is one of a table's, or the difference or ratio of two.
 
 from collections.abc import Sequence
 
+from lmzoo.compare import earlier
 from lmzoo.compare.caveats import caveats, sizes
 from lmzoo.compare.reading import Comparison, Row
 from lmzoo.compare.tables import unknown
@@ -46,6 +47,7 @@ def _winners(found: Comparison) -> list[str]:
         where += f" on {corpus}" if len(found.corpora) > 1 else ""
         where += f" in {cut} tokens" if cut and len(found.tokenizers) > 1 else ""
         said += _first_place(found, rows, where)
+        said += earlier.sentences(found, rows, where)
     if len(found.tokenizers) > 1:
         said.append(
             f"The tokenizers differ ({listed(found.tokenizers)}), so nats per token "
