@@ -30,19 +30,20 @@ def sentences(found: Comparison, rows: list[Row], where: str = "") -> list[str]:
     said, leaders = [], []
     for words, share in SHARES.items():
         limit = budget_at(found, share)
-        ranked = standings(rows, limit) if limit else []
-        if len(ranked) > 1:
+        every = standings(rows, limit) if limit else []
+        ranked = [one for one in every if one[0].mark != "counting"]
+        if limit and len(ranked) > 1:
             leaders.append((words, ranked[0][0].label))
             at = f"At {words} of the budget ({spent(limit)}){where}"
-            said.append(f"{at} {_ahead(ranked[0], ranked[1])}.")
+            counted = _behind(every, ranked[0])
+            said.append(f"{at} {_ahead(ranked[0], ranked[1])}{counted}.")
     if not said:
         return []
     before = [f"{label} at {words}" for words, label in leaders]
-    if {label for _, label in leaders} != {rows[0].label}:
-        end = f"{rows[0].label} at the end"
-        said.append(
-            f"The lowest mean changes hands: {', '.join(before)}, {end}."
-        )
+    last = next(row.label for row in rows if row.mark != "counting")
+    if {label for _, label in leaders} != {last}:
+        end = f"{last} at the end"
+        said.append(f"The lowest mean changes hands: {', '.join(before)}, {end}.")
     return [*said, PLANNED]
 
 
@@ -85,10 +86,18 @@ def best_within(cell: Cell, unit: str, limit: Mapping[str, Any]) -> float | None
     return min((one for one in checks if one is not None), default=None)
 
 
+def _behind(every: list[tuple[Row, Spread]], first: tuple[Row, Spread]) -> str:
+    """A count that nothing trained has reached yet."""
+    row, figure = every[0]
+    if row.mark != "counting" or figure.mean >= first[1].mean:
+        return ""
+    return f", behind {row.label}, which counts ({decimals(figure.mean)})"
+
+
 def _ahead(first: tuple[Row, Spread], second: tuple[Row, Spread]) -> str:
     (one, mine), (other, its) = first, second
     gap = decimals(its.mean - mine.mean)
-    told = f"{one.label} has the lowest mean, {with_interval(mine)}"
+    told = f"{one.label} has the lowest mean of what is trained, {with_interval(mine)}"
     told += f", {gap} bits below {other.label}"
     if mine.interval is None or its.interval is None:
         return f"{told} (one seed: not shown to lead)"

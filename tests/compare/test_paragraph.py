@@ -131,11 +131,19 @@ def test_who_leads_on_the_way_is_told() -> None:
     curves(data, "lstm", 2.8, 2.2, 2.1)
     text = told(data)
 
-    assert "At a quarter of the budget (15 seconds) gpt has the lowest mean, " in text
+    assert (
+        "At a quarter of the budget (15 seconds) gpt has the lowest mean of what is "
+        in text
+    )
     assert "2.501 ± 0.002, 0.300 bits below lstm." in text
-    assert "At half of the budget (30 seconds) lstm has the lowest mean, 2.201" in text
+    assert (
+        "At half of the budget (30 seconds) lstm has the lowest mean of what is "
+        in text
+    )
+    assert "trained, 2.201 ± 0.002, 0.300 bits below gpt." in text
     assert "gpt at a quarter, lstm at half, lstm at the end" in text
     assert "planned for the whole budget" in text
+    assert "behind ngram, which counts (2.411)" in told(results())
     data["tuned"] = {"trials": 2, "share": 0.25, "sweeps": {}, "chosen": {}}
     assert "At half of the budget (22.5 seconds) gpt" in told(data)
 
