@@ -206,7 +206,7 @@ def _remarks(
     )
     said = {}
     for cell in cells:
-        if share := cell["oov_share"]:
+        if (share := cell["oov_share"]) and cell["status"] == "done":
             who = f"{cell['label']}: {share:.2%} of the validation tokens are unknown"
             said[f"{who}, and nobody spells them: its figures are too low"] = "yellow"
         if cell["status"] in ("failed", "excluded"):

@@ -172,7 +172,7 @@ def _floors(found: Comparison) -> list[str]:
         said += f" and the compressor {best} {decimals(packed[best])}"
     sides = {BELOW: [], ABOVE: [], NEITHER: []}
     for row in found.rows:
-        if row.mark != "counting":
+        if row.mark != "counting" and row not in found.lossy:
             sides[_side(row, value)].append(row.label)
     words = [
         f"{side if i else side.replace('it', f'the {name} floor')} "

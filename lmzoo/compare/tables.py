@@ -159,7 +159,9 @@ def cost(found: Comparison) -> Table:
         "state": lambda row: size(row.mean("state_bytes")),
     }
     if floor:
-        columns[f"s to {floor[0]} floor"] = lambda row: times(row, floor[1])
+        columns[f"s to {floor[0]} floor"] = lambda row: (
+            NONE if row in found.lossy else times(row, floor[1])
+        )
     rows = [
         [row.label, *(column(row) for column in columns.values())]
         for row in [*found.rows, *found.exhibits]

@@ -276,11 +276,18 @@ def test_what_loses_text_is_not_ranked_against_what_does_not(tmp_path: Path) -> 
     race = tables.races(found)
     assert race is not None
     assert not [row for row in race.rows if row[0].endswith("word")]
+    floor = [row[-1] for row in tables.cost(found).rows if row[0].endswith("word")]
+    assert floor == ["–", "–"]
+    assert {point.tokenizer for point in questions.checkpoints(found)} == {
+        "char",
+        "bpe",
+    }
     cut = questions.tokenizers(found)
     assert cut is not None
     assert {cut.rows[i][1] for i in cut.kinds} == {"bpe"}
     for form in (page, text):
         assert "Not ranked are gpt word (8.1 %)" in form
+        assert not re.search(r"5-gram floor (is|are) [^.]* word", form)
         assert "their spelling" in form.lower()
 
 
