@@ -17,7 +17,7 @@ from lmzoo.cli.compare_help import HELP
 from lmzoo.compare.launchers import launcher
 from lmzoo.compare.plan import digest
 from lmzoo.compare.surroundings import machine
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 
 
 def run(argv: list[str]) -> int:
@@ -76,8 +76,12 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
         return
     try:
         before = json.loads(file.read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+        if not isinstance(before, dict):
+            raise ValueError("its identity is no table")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{file} cannot be read ({first_line(error)}); name another --out"
+        ) from error
     for key in sorted({*before, *identity}):
         if before.get(key) != identity.get(key):
             raise UsageError(

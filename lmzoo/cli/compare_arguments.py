@@ -6,6 +6,7 @@ goes to every cell. No torch here: a typing error is answered at once.
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ FIT = (  # sections of fit
     "compile",
 )
 DEFAULT_SEEDS = "3"
+ITEM = re.compile(r"(?:\[[^\[\]]*\]|[^,])+")  # of a list that may hold lists
 RECORD = "comparison.json"  # in the folder: which comparison it holds
 
 
@@ -77,7 +79,7 @@ def read(argv: list[str]) -> Request:
             axis, equals, values = value.partition("=")
             if not equals:
                 raise UsageError(f"--vary {value}: give KEY=VALUE,VALUE")
-            typed.setdefault("vary", {})[axis] = [_value(v) for v in _words(values)]
+            typed.setdefault("vary", {})[axis] = [_value(v) for v in _items(values)]
         elif key == "plugin":
             typed.setdefault("plugin", []).append(value)
         elif key == "overrides" or key.startswith("overrides."):
@@ -98,7 +100,7 @@ def _stronger(files: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
     if any(key.startswith("budget.") for key in typed):
         kept = {k: v for k, v in kept.items() if not k.startswith("budget.")}
     varied = typed.get("vary", {})
-    filed = {k: v for k, v in (kept.pop("vary", None) or {}).items() if k not in typed}
+    filed = {k: v for k, v in kept.pop("vary", {}).items() if k not in typed}
     kept = {key: value for key, value in kept.items() if key not in varied}
     return {**kept, **typed, "vary": {**filed, **varied}}
 
@@ -205,6 +207,9 @@ def _budget(given: dict[str, Any]) -> tuple[str, float]:
 
 def _axes(given: dict[str, Any]) -> dict[str, list[Any]]:
     axes = {key: _listed(given[name]) for name, key in LISTS.items() if name in given}
+    for name, key in LISTS.items():
+        if name in given and not axes[key]:
+            raise UsageError(f"{name}: nothing is listed; name some, or leave it out")
     for key, values in (given.get("vary") or {}).items():
         if key in axes:
             raise UsageError(f"--vary {key}: it is varied twice")
@@ -225,8 +230,8 @@ def _overrides(given: Any) -> dict[str, dict[str, Any]]:
     for model, options in given.items():
         if not isinstance(options, dict):
             raise UsageError(f"overrides: {model}: give options, as optimizer.lr: 2e-3")
-        made[model] = _flat(options)
-        for key in made[model]:
+        made[str(model)] = _flat(options)
+        for key in made[str(model)]:
             if not _is_fit(key):
                 raise UsageError(f"overrides: {model}: {key} is no option of fit")
     return made
@@ -238,6 +243,8 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in content.items():
         key = f"{prefix}{name}"
         if key == "vary":
+            if not isinstance(value or {}, dict):
+                raise UsageError("vary: give KEY: [VALUE, VALUE] for each axis")
             flat[key] = {k: _listed(v) for k, v in _flat(value or {}).items()}
         elif isinstance(value, dict) and key != "overrides":
             flat.update(_flat(value, f"{key}."))
@@ -247,8 +254,8 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _listed(value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
+    if value is None or isinstance(value, list):
+        return value or []
     return _words(value) if isinstance(value, str) else [value]
 
 
@@ -256,11 +263,16 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def _items(text: str) -> list[str]:
+    """What commas part, but for those inside brackets: ``[0.9,0.95],[0.9,0.99]``."""
+    return [item.strip() for item in ITEM.findall(text) if item.strip()]
+
+
 def _value(text: str) -> Any:
     """A number, a truth value or a list where the text is one in JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -273,6 +285,6 @@ def _switch(key: str, value: Any) -> bool:
 
 def _whole(key: str, value: Any) -> int:
     text = str(value)
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise UsageError(f"--{key} {value}: give 1 or more")
     return int(text)

@@ -13,6 +13,7 @@ what to compare
   --models NAME,NAME         members of the zoo (lmzoo models); --model for a single one
   --seeds N                  that many from 1337 on, default 3; or a list: 1,2,3
   --vary KEY=VALUE,VALUE     an option of fit, once with each value; repeated: a grid
+                             (lists in brackets: optimizer.betas=[0.9,0.95],[0.9,0.99])
   --plugin FILE.py           a file that registers models of your own
 
 how long each cell trains: one of
@@ -24,7 +25,8 @@ how long each cell trains: one of
 what makes it fair
   --match.params N           sizes each model to N parameters (800k), to within 2 %
   --tune.trials N            N learning rates for each model, in a quarter of its budget
-                             (extra tune); without it, each model's tuned defaults
+                             (extra tune); without it, each model's tuned defaults.
+                             Instead of an --optimizer.lr, not beside one
 
 what is measured besides
   --timing false             leave out time against length (a few seconds a model)

@@ -41,7 +41,8 @@ def compare(
     document.update(text=first.text, floors=first.floors, texts=_texts(known))
     with _opened(folder, identity):
         if comparison.trials:
-            comparison, found = tuned(comparison, folder, launcher)
+            out = [label for label, one in known.items() if one.excluded]
+            comparison, found = tuned(comparison, folder, launcher, out)
             document["tuned"] = found.plain()
         return _train(comparison, folder, launcher, document, known, request.timing)
 
@@ -55,7 +56,7 @@ def _train(
     timing: bool,
 ) -> int:
     """Train and measure the cells that are missing, and show all of them."""
-    cells, records = comparison.cells(), []
+    cells, records = _needed(comparison, known), []
     for cell in cells:
         one = known[cell.variant.label]
         record = blank(cell, one.text, _tokenizer(one.identity), one.mark)
@@ -132,6 +133,16 @@ def _texts(known: dict[str, Rehearsed]) -> list[dict[str, Any]]:
         row = {"text": one.text, "tokenizer": tokenizer, "floors": one.floors}
         found.setdefault((one.text["val_text_sha256"], tokenizer), row)
     return list(found.values())
+
+
+def _needed(comparison: Comparison, known: dict[str, Rehearsed]) -> list[Cell]:
+    """Every cell but repetitions of a count, which no seed changes."""
+    first = comparison.seeds[0]
+    return [
+        cell
+        for cell in comparison.cells()
+        if cell.seed == first or known[cell.variant.label].mark != "counting"
+    ]
 
 
 def _collector(

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lmzoo.compare.reading import Comparison, text_of
+from lmzoo.compare.reading import Comparison, spent, text_of
 from lmzoo.compare.results import Results
 from lmzoo.compare.timekeeping import missed
 
@@ -175,6 +175,7 @@ def _figures(
     """The cells of one line, by their titles."""
     values = [cell["best"][unit] for cell in done if cell["best"][unit] is not None]
     spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
+    spread = "deterministic" if done[0]["mark"] == "counting" else spread
     missing = f" ({len(done)} of {asked})" if len(done) < asked else ""
     accuracy, memory = _mean(done, "best", "accuracy"), _mean(done, "peak_memory")
     speed, trained = _mean(done, "tokens_per_second"), done[0]["tokens"]
@@ -200,19 +201,21 @@ def _mean(done: list[dict[str, Any]], *keys: str) -> float | None:
 def _remarks(
     console: Console, document: dict[str, Any], cells: list[dict[str, Any]]
 ) -> None:
-    kind, value = document["budget"]["kind"], document["budget"]["value"]
     local = document["launcher"] == "local"
     beside = f"{document['parallel']} at a time" if local else document["launcher"]
     tuned = document.get("tuned")
     search = f", {tuned['share']:.0%} of it to find a rate" if tuned else ""
     console.print(
-        f"budget     {value:,} {kind} a cell{search}, early stopping "
+        f"budget     {spent(document['budget'])} a cell{search}, early stopping "
         f"{document['early_stopping']}; {beside}, threads of each: "
         f"{document['threads']}",
         soft_wrap=True,
     )
     said = {}
     for cell in cells:
+        if (share := cell["oov_share"]) and cell["status"] == "done":
+            who = f"{cell['label']}: {share:.2%} of the validation tokens are unknown"
+            said[f"{who}, and nobody spells them: its figures are too low"] = "yellow"
         if cell["status"] in ("failed", "excluded"):
             excluded = cell["status"] == "excluded"
             who = cell["label"] if excluded else cell["name"]

@@ -1,5 +1,6 @@
 """What a comparison does not show, in sentences."""
 
+import re
 from statistics import median
 
 from lmzoo.compare.conditions import commits
@@ -8,6 +9,7 @@ from lmzoo.compare.recipes import batches
 from lmzoo.compare.statistics import TIE, Pair
 from lmzoo.report.words import between, count, decimals, listed, plural, signed, some
 
+ALIKE = re.compile(r"its curve is that of (\S+), value for value")
 FEW = 3  # tied pairs that are named one by one
 
 
@@ -22,10 +24,20 @@ def caveats(found: Comparison) -> list[str]:
         *_time(found),
         *_missing(found),
         *_commits(found),
-        "The best weights were chosen on the same validation part that these figures "
-        "are measured on.",
+        *_alike(found),
+        _chosen(found),
     ]
     return [f"What this does not show. {said[0]}", *said[1:]]
+
+
+def _chosen(found: Comparison) -> str:
+    chosen = "The best weights were"
+    if found.results.get("tuned"):
+        chosen = "The best weights and the learning rates were"
+    return (
+        f"{chosen} chosen on the same validation part that these figures are measured "
+        "on."
+    )
 
 
 def _ties(found: Comparison) -> list[str]:
@@ -146,6 +158,21 @@ def _commits(found: Comparison) -> list[str]:
         if len(several := distinct(str(one.get(name)) for one in made)) > 1:
             said.append(f"The runs were not made by one {name}: {listed(several)}.")
     return said
+
+
+def _alike(found: Comparison) -> list[str]:
+    """Labels whose curves are equal in every digit: an axis that changed nothing."""
+    labels = {cell["name"]: cell["label"] for cell in found.cells}
+    twins = set()
+    for cell in found.cells:
+        other = ALIKE.match(cell.get("note") or "")
+        if other and other[1] in labels:
+            twins.add(tuple(sorted((cell["label"], labels[other[1]]))))
+    return [
+        f"{one} and {other} trained alike, value for value: what tells them apart "
+        "changed nothing."
+        for one, other in sorted(twins)
+    ]
 
 
 def _missing(found: Comparison) -> list[str]:

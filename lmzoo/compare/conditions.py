@@ -22,11 +22,8 @@ def grids(found: Comparison) -> list[Table]:
 
 
 def _by_model(found: Comparison) -> list[list[Row]]:
-    keys = distinct((row.model, row.corpus, row.tokenizer) for row in found.rows)
-    groups = [
-        [row for row in found.rows if (row.model, row.corpus, row.tokenizer) == key]
-        for key in keys
-    ]
+    names = distinct(row.model for row in found.rows)
+    groups = [[row for row in found.rows if row.model == name] for name in names]
     return [group for group in groups if any(row.axes for row in group)]
 
 
@@ -37,9 +34,8 @@ def _grid(
     down: str,
     across: str,
 ) -> Table:
-    columns = axes[across] if across else [None]
-    lines, lowest = [], min(rows, key=lambda row: row.figure.mean)
-    kinds = {}
+    columns, lines, kinds = axes[across] if across else [None], [], {}
+    lowest = _lowest(rows)
     for i, value in enumerate(axes[down]):
         line = [str(value)]
         for other in columns:
@@ -50,7 +46,7 @@ def _grid(
                 and (not across or row.axes.get(across) == other)
             ]
             line.append(_averaged(same))
-            if not across and same and same[0].figure.mean == lowest.figure.mean:
+            if not across and lowest in same:
                 kinds[i] = "best"
         lines.append(line)
     heads = [f"{_last(across)} {other}" for other in columns] if across else []
@@ -59,9 +55,16 @@ def _grid(
     caption = f"{rows[0].model}: {found.unit_words}" + (
         f", mean over {', '.join(more)}" if more else ""
     )
-    where = ", ".join(f"{_last(key)} {value}" for key, value in lowest.axes.items())
-    caption += f"; lowest mean {decimals(lowest.figure.mean)} at {where}"
+    if lowest:
+        where = ", ".join(f"{_last(key)} {v}" for key, v in lowest.axes.items())
+        caption += f"; lowest mean {decimals(lowest.figure.mean)} at {where}"
     return Table([_last(down), *heads], lines, caption, (0,), kinds)
+
+
+def _lowest(rows: list[Row]) -> Row | None:
+    """The row with the lowest mean; None where they did not code the same."""
+    alike = len({row.coded for row in rows}) == 1
+    return min(rows, key=lambda row: row.figure.mean) if alike else None
 
 
 def _averaged(rows: list[Row]) -> str:
@@ -69,6 +72,8 @@ def _averaged(rows: list[Row]) -> str:
         return NONE
     if len(rows) == 1:
         return with_interval(rows[0].figure)
+    if _lowest(rows) is None:  # a mean over texts is of nothing
+        return NONE
     return decimals(spread([row.figure.mean for row in rows]).mean)
 
 

@@ -34,7 +34,7 @@ def unmatched(cls: type[LanguageModel], name: str) -> str | None:
     if not cls.sizes:
         return (
             f"{name} names no size arguments (a class attribute `sizes`, such as "
-            f"('d_model',)): {outside}"
+            f"('d_model',)), so it cannot be made equal"
         )
     return None
 

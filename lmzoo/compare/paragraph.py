@@ -5,8 +5,10 @@ Every number in them is one of a table's, or the difference or ratio of two.
 
 from collections.abc import Sequence
 
+from lmzoo.compare import earlier
 from lmzoo.compare.caveats import caveats, sizes
 from lmzoo.compare.reading import Comparison, Row
+from lmzoo.compare.tables import unknown
 from lmzoo.report.words import (
     between,
     count,
@@ -38,22 +40,37 @@ def paragraph(found: Comparison) -> list[str]:
 
 def _winners(found: Comparison) -> list[str]:
     said = []
-    for corpus in found.corpora:
-        rows = [row for row in found.rows if row.corpus == corpus]
-        if rows:
-            where = f" on {corpus}" if len(found.corpora) > 1 else ""
-            said += _first_place(found, rows, where)
+    for rows in found.groups():
+        (corpus, cut), where = rows[0].coded, ""
+        if rows[0] in found.lossy:
+            continue
+        where += f" on {corpus}" if len(found.corpora) > 1 else ""
+        where += f" in {cut} tokens" if cut and len(found.tokenizers) > 1 else ""
+        said += _first_place(found, rows, where)
+        said += earlier.sentences(found, rows, where)
     if len(found.tokenizers) > 1:
         said.append(
             f"The tokenizers differ ({listed(found.tokenizers)}), so nats per token "
             "and perplexity do not compare and the ranking is in bits per byte."
         )
+        said += _lossy(found)
     elif len(found.corpora) > 1:
         said.append(
             "The texts differ, so models are ranked within a text only, in bits per "
             "byte."
         )
     return said
+
+
+def _lossy(found: Comparison) -> list[str]:
+    if not found.lossy:
+        return []
+    words = [f"{row.label} ({unknown(row.unknown)})" for row in found.lossy]
+    return [
+        f"Not ranked {'is' if len(words) == 1 else 'are'} {some(words)}: of so many of "
+        "the validation tokens only that they are unknown is predicted, not how they "
+        "are spelled, so these figures flatter."
+    ]
 
 
 def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
@@ -155,7 +172,7 @@ def _floors(found: Comparison) -> list[str]:
         said += f" and the compressor {best} {decimals(packed[best])}"
     sides = {BELOW: [], ABOVE: [], NEITHER: []}
     for row in found.rows:
-        if row.mark != "counting":
+        if row.mark != "counting" and row not in found.lossy:
             sides[_side(row, value)].append(row.label)
     words = [
         f"{side if i else side.replace('it', f'the {name} floor')} "
@@ -179,7 +196,8 @@ def _cost(found: Comparison) -> list[str]:
     trained = [row for row in found.rows if row.mark != "counting"]
     if not trained or len(found.corpora) > 1:
         return []
-    best, others = trained[0], trained[1:]
+    best = trained[0]
+    others = [row for row in trained[1:] if row.coded == best.coded]
     facts = [f"{count(best.mean('parameters'))} parameters"]
     if best.mean("tokens_per_second"):
         facts.append(f"{count(best.mean('tokens_per_second'))} tokens a second")

@@ -30,6 +30,7 @@ OWN_DATA = (  # options of data that may differ between models: the text stays t
     "data.split_digits",
     "data.batch_size",
 )
+AFTERWARDS = ("samples.", "checkpoints.")  # what a run writes, not what it learns
 DECIDED = {  # options of fit that the comparison gives itself
     "seed_everything": "--seeds",
     "data.seed": "--seeds",
@@ -128,6 +129,11 @@ class Comparison:
             _distinct(f"--vary {key}", [spelled(value) for value in values])
             if key in self.options:
                 raise UsageError(f"--{key} is given, and varied by --vary; give one")
+            if key.startswith(AFTERWARDS):
+                raise UsageError(
+                    f"--vary {key}: training does not read it, so every value would "
+                    f"give the same curve; give one for all"
+                )
         for key in [*self.options, *self.axes, *_keys(self.overrides)]:
             if key in DECIDED:
                 raise UsageError(f"--{key}: a comparison sets it; {DECIDED[key]}")
@@ -159,6 +165,11 @@ class Comparison:
                 )
             if self.trials and key.startswith("optimizer."):
                 raise UsageError(f"--tune.trials with --vary {key}: give one of them")
+        for key in [*self.options, *_keys(self.overrides)]:
+            if self.trials and key == "optimizer.lr":
+                raise UsageError(
+                    f"--tune.trials searches {key}, which is given too; give one"
+                )
 
     @property
     def stops_early(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lmzoo.compare.reading import Cell, Comparison, Row, distinct, level, pick
+from lmzoo.compare.tables import unknown
 from lmzoo.report.table import Table
 from lmzoo.report.words import (
     NONE,
@@ -34,7 +35,9 @@ def tokenizers(found: Comparison) -> Table | None:
     if len(found.tokenizers) < 2:
         return None
     rows, kinds = [], {}
-    ordered = sorted(found.rows, key=lambda row: (row.model, row.figure.mean))
+    ordered = sorted(
+        found.rows, key=lambda row: (row.model, row in found.lossy, row.figure.mean)
+    )
     for row in ordered:
         if row is next(r for r in ordered if r.model == row.model):
             kinds[len(rows)] = "best"
@@ -42,6 +45,7 @@ def tokenizers(found: Comparison) -> Table | None:
             [
                 row.model,
                 row.tokenizer,
+                unknown(row.unknown),
                 with_interval(row.figure),
                 row.rank or NONE,
                 decimals(row.mean("best", "nll")),
@@ -50,8 +54,10 @@ def tokenizers(found: Comparison) -> Table | None:
                 count(row.mean("parameters")),
             ]
         )
-    heads = ["model", "tokenizer", "bits/byte", "rank", "nats/token", "perplexity"]
-    return Table([*heads, "accuracy", "parameters"], rows, "", (0, 1), kinds)
+    heads = ["model", "tokenizer", "unknown", "bits/byte", "rank", "nats/token"]
+    return Table(
+        [*heads, "perplexity", "accuracy", "parameters"], rows, "", (0, 1), kinds
+    )
 
 
 # ---- which figure misranks -----------------------------------------------------------
@@ -73,7 +79,7 @@ def checkpoints(found: Comparison) -> list[Point]:
     """Best, last and every check of the curve that knows its accuracy."""
     points = []
     for row in found.rows:
-        for cell in row.cells:
+        for cell in [] if row in found.lossy else row.cells:
             every = [cell.get("best") or {}, cell.get("last") or {}]
             seen = {one.get("step") for one in every}
             every += [p for p in cell.get("curve") or [] if p.get("step") not in seen]

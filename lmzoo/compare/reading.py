@@ -61,6 +61,15 @@ class Row:
         """What is said behind the label."""
         return self.unranked or self.mark
 
+    def unknown(self) -> float:
+        """Share of the validation tokens that the vocabulary lacks."""
+        return pick(self.first, "oov_share") or 0.0
+
+    @property
+    def coded(self) -> tuple[str, str]:
+        """What was coded: a text, and what cut it where that lost something."""
+        return self.corpus, self.tokenizer if self.unknown else ""
+
     @property
     def rank(self) -> str:
         """``1`` or ``2–4``; nothing where nothing can be ranked."""
@@ -160,17 +169,26 @@ class Comparison:
         self.cells: list[Cell] = named_by_text(results.get("cells") or [])
         self.tokenizers = distinct(cell.get("tokenizer") for cell in self.cells)
         self.corpora = distinct(cell.get("corpus") for cell in self.cells)
+        seeds = distinct(cell["seed"] for cell in self.cells)
+        self.asked: list[int] = results.get("seeds") or seeds
         mixed = len(self.tokenizers) > 1 or len(self.corpora) > 1
         self.unit = "bits_per_byte" if mixed else "bits_per_char"
         self.unit_words = UNITS[self.unit]
         labels = distinct(cell["label"] for cell in self.cells)
         every = [self._row(label) for label in labels]
         self.exhibits = [row for row in every if row.cells and row.unranked]
+        broken = [row for row in every if row.mark == "exhibit"]
+        self.shown = [*broken, *(row for row in self.exhibits if row not in broken)]
         self.without = [row for row in every if not row.cells]
         ranked = [row for row in every if row.cells and not row.unranked]
+        whole = {row.corpus for row in ranked if not row.unknown}
+        self.lossy = [row for row in ranked if row.unknown and row.corpus in whole]
         self.rows = sorted(
-            ranked, key=lambda row: (self.corpora.index(row.corpus), row.figure.mean)
-        )
+            ranked,
+            key=lambda row: (
+                self.corpora.index(row.corpus), row in self.lossy, row.figure.mean
+            ),
+        )  # fmt: skip
         self.pairs: list[Pair] = self._pairs()
 
     def _row(self, label: str) -> Row:
@@ -185,28 +203,36 @@ class Comparison:
         usable = kept or usable  # none kept it: the row is shown, and not ranked
         missing = [cell for cell in cells if cell not in usable]
         values = [pick(cell, "best", self.unit) or math.nan for cell in usable]
-        return Row(label, usable, missing, self.unit, spread(values))
+        figure = spread(values)
+        if len(values) == 1 < len(self.asked) and usable[0].get("mark") == "counting":
+            figure = Spread(figure.values, values[0], 0.0, (values[0], values[0]))
+        return Row(label, usable, missing, self.unit, figure)
 
     def _pairs(self) -> list[Pair]:
         """Pairs on the same text; ranks are set on the way."""
-        texts = [
-            [row for row in self.rows if row.corpus == corpus]
-            for corpus in self.corpora
-        ]
+        texts = self.groups()
         pairs = compare(*(self._samples(rows) for rows in texts))
         for rows in texts:
             places = ranks({row.label: row.figure for row in rows}, pairs)
             for row in rows:
-                row.place = places[row.label]
+                row.place = None if row in self.lossy else places[row.label]
         return pairs
 
+    def groups(self) -> list[list[Row]]:
+        """Rows that are compared with one another: one text, wholly coded or not.
+
+        A tokenizer with unknown words codes less than the text, so its models compare
+        among themselves only.
+        """
+        keys = distinct(row.coded for row in self.rows)
+        return [[row for row in self.rows if row.coded == key] for key in keys]
+
     def _samples(self, rows: list[Row]) -> dict[str, dict[int, Measured]]:
-        seeds = distinct(cell["seed"] for row in rows for cell in row.cells)
         samples = {}
         for row in rows:
             own = {cell["seed"]: self._measured(cell) for cell in row.cells}
             if row.mark == "counting" and len(own) == 1:  # no seed changes a count
-                own = dict.fromkeys(seeds, next(iter(own.values())))
+                own = dict.fromkeys(self.asked, next(iter(own.values())))
             samples[row.label] = own
         return samples
 
@@ -282,13 +308,18 @@ class Comparison:
 
     def budget(self) -> str:
         """``60 seconds``, ``2,000 steps`` ... a model."""
-        budget = self.results.get("budget") or {}
-        value, kind = budget.get("value"), str(budget.get("kind") or "")
-        if not isinstance(value, int | float):
-            return "its own budget"
-        if kind == "flops":
-            return f"{value:.3g} training FLOPs"
-        return f"{value:,g} {kind if value != 1 else kind.removesuffix('s')}"
+        return spent(self.results.get("budget") or {})
+
+
+def spent(budget: Mapping[str, Any]) -> str:
+    """``60 seconds``, ``1,000,000 steps``, ``1.5e+12 training FLOPs``."""
+    value, kind = budget.get("value"), str(budget.get("kind") or "")
+    if not isinstance(value, int | float):
+        return "its own budget"
+    if kind == "flops":
+        return f"{value:.3g} training FLOPs"
+    number = f"{value:,.0f}" if value == int(value) else f"{value:,g}"
+    return f"{number} {kind if value != 1 else kind.removesuffix('s')}"
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

@@ -17,12 +17,18 @@ from lmzoo.report.page import Section, html, markdown
 from lmzoo.report.words import decimals, listed, plural
 
 RESULTS, PAGE, TEXT = "results.json", "report.html", "report.md"
+NAMES = ("name", "label", "model", "seed")  # without which a cell is nobody's
 SAMPLE = 600  # characters shown of a sample
 EXPLAINED = (
     "Shaded: the lowest mean. ± is half the 95 % interval of the mean over seeds "
     "(Student's t). A rank is the first and the last place that a model can have: "
     "behind all that are shown to be better with an interval apart from its own, "
     "before all shown to be worse. Floors are counted or compressed on the same text."
+)
+LOSSY = (
+    "Unknown: share of the validation tokens that the vocabulary lacks. Their spelling "
+    "is not coded, though their bytes are counted, so such figures are too low; they "
+    "are ranked only where nothing beside them codes the whole text."
 )
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
@@ -64,13 +70,16 @@ def read(file: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
-    if not isinstance(results, dict) or "cells" not in results:
+    if not isinstance(results, dict) or not isinstance(results.get("cells"), list):
         raise UsageError(f"{file} holds no comparison")
     if results.get("format") != 1:
         raise UsageError(
             f"{file} has format {results.get('format')!r}, this lmzoo reads format 1; "
             "upgrade lmzoo"
         )
+    for cell in results["cells"]:
+        if not isinstance(cell, dict) or not set(NAMES) <= set(cell):
+            raise UsageError(f"{file} is damaged: a cell lacks {listed(NAMES)}")
     return results
 
 
@@ -135,15 +144,20 @@ def _under(found: Comparison) -> str:
 
 
 def _quality(found: Comparison) -> Section | None:
-    if not found.rows and not found.exhibits:
+    if not found.rows and not found.shown:
         return None
     letter = tables.letters(found)
     notes = [EXPLAINED, _protocols(found, letter)]
     if any(row.mark == "counting" for row in found.rows):
         notes.append("counting: sized and trained by counting, outside any matching.")
-    told = {row.unranked for row in found.exhibits}
+    if any(row.unknown for row in found.rows):
+        notes.append(LOSSY)
+    told = {row.unranked for row in found.shown}
     if "exhibit" in told:
-        notes.append("exhibit: broken on purpose, shown and not ranked.")
+        notes.append(
+            "exhibit: broken on purpose, shown and not ranked; one without figures was "
+            "not trained, and the reason stands among the runs without a result."
+        )
     if "off budget" in told:
         notes.append(
             "off budget: trained twice, and both times for more than 5 % more or less "
@@ -171,7 +185,9 @@ def _cost(found: Comparison) -> Section | None:
     notes = [
         "Seconds are of training alone, without start-up and evaluation, up to the "
         "first check at or below the target; (2/3): two of three seeds reached it. "
-        "State: what one stream of text keeps between tokens."
+        "State: what one stream of text keeps between tokens. Peak memory is of the "
+        "whole process, the libraries and the text included.",
+        *tables.without_flops(found),
     ]
     return Section(
         "Cost",

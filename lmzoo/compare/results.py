@@ -27,6 +27,7 @@ COLUMNS = (
     "seed",
     "corpus",
     "tokenizer",
+    "oov_share",
     "status",
     "mark",
     "parameters",
@@ -102,6 +103,7 @@ def blank(cell: Cell, text: dict[str, Any], tokenizer: str, mark: str) -> dict:
         "corpus": text["name"],
         "text": identified(text),
         "tokenizer": tokenizer,
+        "oov_share": text["splits"]["val"]["oov_share"],
         "status": "waiting",
         "reason": "",
         "mark": mark,
@@ -154,7 +156,7 @@ def as_csv(cells: list[dict[str, Any]], axes: list[str]) -> str:
     """One row a cell: its scalars, its axes, the figures of best, last and test."""
     parts = ("best", "last", "test")
     figures = [f"{part}.{name}" for part in parts for name in FIGURES]
-    columns = [*COLUMNS[:6], *axes, *COLUMNS[6:8], "best.step", *figures, *COLUMNS[8:]]
+    columns = [*COLUMNS[:7], *axes, *COLUMNS[7:9], "best.step", *figures, *COLUMNS[9:]]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -204,8 +206,11 @@ def _earlier(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         before = json.loads(file.read_text(encoding="utf-8"))
-        return before["cells"] if before["format"] == FORMAT else []
-    except (OSError, ValueError, KeyError) as error:
+        cells = before["cells"] if before["format"] == FORMAT else []
+        if not all({"name", "status", "run"} <= set(cell) for cell in cells):
+            raise ValueError("a cell has no name")
+        return cells
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{file} cannot be read ({first_line(error)}); remove it: the runs "
             f"are kept, and are read again"

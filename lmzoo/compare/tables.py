@@ -18,6 +18,7 @@ from lmzoo.report.words import (
     short,
     signed,
     size,
+    some,
     with_interval,
 )
 
@@ -54,6 +55,8 @@ def quality(found: Comparison) -> Table:
     """Ranked rows with the floors among them, then exhibits."""
     letter, lines = letters(found), []
     for row in found.rows:
+        if row in found.lossy:
+            continue
         kind = "best" if row is found.best else ""
         order = (found.corpora.index(row.corpus), row.figure.mean)
         lines.append((order, _quality_row(found, row, letter), kind))
@@ -65,12 +68,13 @@ def quality(found: Comparison) -> Table:
                 row = _floor_row(found, f"{name}{where}", figures)
                 lines.append(((i, value), row, "floor"))
     lines.sort(key=lambda line: line[0])
-    for row in found.exhibits:
+    lines += [((), _quality_row(found, row, letter), "") for row in found.lossy]
+    for row in found.shown:
         lines.append(((), _quality_row(found, row, letter), "mark"))
     unit = "bits/char" if found.unit == "bits_per_char" else "bits/byte"
     other = "bits/byte" if found.unit == "bits_per_char" else "bits/char"
     heads = ["rank", "model", unit, "context", "seeds", "nats/token", "perplexity"]
-    heads += [other, "accuracy", "test " + unit]
+    heads += [other, "accuracy", "test " + unit, "unknown"]
     elsewhere = others(found)
     if elsewhere:
         heads.append(f"{unit}, {elsewhere[0] if len(elsewhere) == 1 else 'otherwise'}")
@@ -94,12 +98,13 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         f"{row.label} ({row.remark})" if row.remark else row.label,
         with_interval(row.figure),
         "; ".join(shown),
-        str(len(row.cells)),
+        "deterministic" if counted(row) else str(len(row.cells)),
         decimals(row.mean("best", "nll")),
         decimals(row.mean("best", "perplexity"), 2),
         decimals(row.mean("best", second)),
         percent(row.mean("best", "accuracy")),
         decimals(row.mean("test", found.unit)),
+        unknown(row.unknown),
         elsewhere,
     ]
 
@@ -126,7 +131,15 @@ def _floor_row(found: Comparison, name: str, figures: Mapping[str, Any]) -> list
         percent(pick(figures, "accuracy")),
         NONE,
         NONE,
+        NONE,
     ]
+
+
+def unknown(share: float) -> str:
+    """Share of unknown tokens: ``0``, ``8.1 %``, ``< 0.1 %``."""
+    if not share:
+        return "0"
+    return percent(share) if share >= 0.0005 else "< 0.1 %"
 
 
 Figure = Callable[[Row], str]
@@ -153,7 +166,9 @@ def cost(found: Comparison) -> Table:
     if names := distinct(floor[0] for floor in floors.values() if floor):
         name = names[0] if len(names) == 1 else "the text's lowest"
         columns[f"s to {name} floor"] = lambda row: (
-            times(row, floor[1]) if (floor := floors[row.corpus]) else NONE
+            times(row, floor[1])
+            if (floor := floors[row.corpus]) and row not in found.lossy
+            else NONE
         )
     rows = [
         [row.label, *(column(row) for column in columns.values())]
@@ -168,6 +183,23 @@ def deviations(row: Row) -> str:
     told = [f"{signed(share, 1)} %" for share in (min(shares), max(shares))] \
         if shares else [NONE]  # fmt: skip
     return " to ".join(dict.fromkeys(told))
+
+
+def without_flops(found: Comparison) -> list[str]:
+    """Why rows have no FLOPs, in a sentence for each reason."""
+    rows = [*found.rows, *found.exhibits]
+    none = [row for row in rows if row.mean("training_flops") is None]
+    reasons = {
+        "counted in one pass, no step is trained": [r for r in none if counted(r)],
+        "the model does not say what a token costs (flops_per_token)": [
+            row for row in none if not counted(row)
+        ],
+    }
+    return [
+        f"{NONE} under training FLOPs, {some([row.label for row in rows])}: {reason}."
+        for reason, rows in reasons.items()
+        if rows
+    ]
 
 
 def counted(row: Row) -> bool:
@@ -188,7 +220,8 @@ def times(row: Row, target: float) -> str:
 
 def races(found: Comparison) -> Table | None:
     """Seconds of each trained row to the best of every other."""
-    rows = [row for row in found.rows if row.mean("seconds") is not None]
+    timed = [row for row in found.rows if row.mean("seconds") is not None]
+    rows = [row for row in timed if row.coded == timed[0].coded]
     if len(rows) < 2 or len(found.corpora) > 1:
         return None
     heads = [

@@ -57,9 +57,23 @@ class Tuned:
         }
 
 
-def divide(amount: float, trials: int) -> tuple[float, float]:
-    """A cell's budget as (what one trial gets, what is left for the cell itself)."""
-    return amount * SHARE / trials, amount * (1 - SHARE)
+def divide(kind: str, amount: float, trials: int) -> tuple[float, float]:
+    """A cell's budget as (what one trial gets, what is left for the cell itself).
+
+    Steps and tokens are whole, rounded down: together never more than the budget.
+
+    Raises:
+        UsageError: too many trials for any of them to get a step.
+    """
+    each, rest = amount * SHARE / trials, amount * (1 - SHARE)
+    if kind not in ("steps", "tokens"):
+        return each, rest
+    if each < 1:
+        raise UsageError(
+            f"--tune.trials {trials}: a quarter of {amount:,} {kind} is less than 1 "
+            f"for each; give fewer, or --budget.{kind} {math.ceil(trials / SHARE)}"
+        )
+    return int(each), int(rest)
 
 
 def recipe_rate(cls: type[LanguageModel]) -> float | None:

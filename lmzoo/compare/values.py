@@ -18,7 +18,7 @@ def seeds(text: str) -> tuple[int, ...]:
         UsageError: not that.
     """
     words = [word.strip() for word in str(text).split(",") if word.strip()]
-    if not words or not all(re.fullmatch(r"\d+", word) for word in words):
+    if not words or not all(re.fullmatch(r"[0-9]{1,10}", word) for word in words):
         raise UsageError(f"--seeds {text}: give how many, or a list as 1337,1338")
     if "," in str(text):
         return tuple(int(word) for word in words)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.cli import main
+from lmzoo.cli.compare_arguments import read
 from lmzoo.compare import launchers
 from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.compare.reading import Comparison
@@ -201,21 +202,22 @@ def test_interrupted_and_started_again_it_repeats_nothing(
     monkeypatch.setattr(inside, "interrupt_after", 1)
     first = lmzoo(line)
     assert first.code == 130
-    assert "interrupted: 1 of 4 cells are done" in first.out
+    assert "interrupted: 1 of 3 cells are done" in first.out
     before = stamps(folder / "again" / "cells" / "bare-1337")
 
     monkeypatch.setattr(inside, "interrupt_after", 10**6)
     second = lmzoo(line)
     assert second.code == 0, second.err
-    assert inside.ran == ["bare-1337", "ngram-1337", "bare-1338", "ngram-1338"]
+    assert inside.ran == ["bare-1337", "ngram-1337", "bare-1338"]  # a count needs one
+    assert "deterministic" in second.out
     assert stamps(folder / "again" / "cells" / "bare-1337") == before
 
     third = lmzoo(line)
     assert third.code == 0
-    assert len(inside.ran) == 4
+    assert len(inside.ran) == 3
     found = cells(folder / "again")
     assert {cell["status"] for cell in found.values()} == {"done"}
-    assert [c["mark"] for c in found.values()] == ["", "counting", "", "counting"]
+    assert [c["mark"] for c in found.values()] == ["", "counting", ""]
     assert found["ngram-1337"]["steps"] == 1
 
 
@@ -274,6 +276,7 @@ def test_a_grid_from_a_file_with_tokenizers_and_overrides(
     ]
     assert {cell["steps"] for cell in found.values()} == {6}  # typed wins
     assert found["mlp-bpe-300-7"]["tokenizer"] == "bpe:300"
+    assert {cell["oov_share"] for cell in found.values()} == {0}
     assert "bits/byte" in result.out
     for name, rate in (("mlp-char-7", 2e-3), ("bare-char-7", None)):
         manifest = folder / "grid" / "cells" / name / "manifest.json"
@@ -281,21 +284,41 @@ def test_a_grid_from_a_file_with_tokenizers_and_overrides(
         assert (identity["optimizer.lr"] == 2e-3) == (rate is not None)
 
 
+def test_unknown_words_are_counted_and_said(folder: Path, inside: type[Inside]) -> None:
+    result = lmzoo(
+        f"compare --model bare --vary data.tokenizer=byte,word --seeds 1 {CHEAP} "
+        f"--data.path {folder}/t.txt --model.context_length 16 --out {folder}/unknown"
+    )
+    assert result.code == 0, result.err
+    shares = {
+        c["tokenizer"]: c["oov_share"] for c in document(folder / "unknown")["cells"]
+    }
+    rows = (folder / "unknown" / "results.csv").read_text().splitlines()
+
+    assert shares["byte"] == 0
+    assert shares["word"] > 0.01  # every number is new
+    assert f"bare word: {shares['word']:.2%} of the validation tokens" in result.out
+    assert "oov_share" in rows[0].split(",")
+    assert "Not ranked is bare word" in (folder / "unknown" / "report.md").read_text()
+
+
 def test_an_axis_that_leaves_the_curves_alone_is_noted(
     folder: Path, inside: type[Inside]
 ) -> None:
     """The configuration differs, the training does not."""
     result = lmzoo(
-        f"compare --model bare --vary samples.seed=1,2 --seeds 1 "
+        f"compare --model bare --vary early_stopping.patience=5,6 --seeds 1 "
         f"--data.path {folder}/t.txt --model.context_length 16 {CHEAP} "
         f"--out {folder}/twins"
     )
     assert result.code == 0, result.err
     notes = [cell["note"] for cell in cells(folder / "twins").values()]
 
-    assert "bare-seed-2-1337" in notes[0]
-    assert "bare-seed-1-1337" in notes[1]
+    assert "bare-patience-6-1337" in notes[0]
+    assert "bare-patience-5-1337" in notes[1]
     assert "this axis changed nothing" in result.out
+    told = (folder / "twins" / "report.md").read_text()
+    assert "bare patience=5 and bare patience=6 trained alike" in told
 
 
 # ---- texts ---------------------------------------------------------------------------
@@ -493,6 +516,12 @@ MISTAKES = {
     f"{BASE} --seed_everything 3": "--seeds",
     f"{BASE} --parralel 2": "did you mean 'parallel'",
     f"{BASE} --parallel 0": "--parallel 0",
+    f"{BASE} --parallel ²": "--parallel ²",
+    f"{BASE} --threads {'9' * 5000}": "give 1 or more",
+    f"{BASE} --seeds {'9' * 5000}": "give how many",
+    f"{BASE} --vary data.batch_size={'[' * 9000}": "batch_size",
+    f"{BASE} --vary data.batch_size=,": "give values",
+    f"{BASE} --vary optimizer.betas=[0.9,0.9],[0.9,0.9]": "changes nothing",
     f"{BASE} --threads 99999": "cores",
     f"{BASE} --launcher here": "--launcher here",
     f"{BASE} --launcher.address x": "local launcher reads no options",
@@ -521,6 +550,94 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert [file.name for file in tmp_path.iterdir()] == ["here.txt"]
+
+
+FILES = {  # a YAML file, and what is said of it
+    "vary: [model.num_layers]": "vary: give KEY: [VALUE, VALUE]",
+    "vary: 3": "vary: give KEY: [VALUE, VALUE]",
+    "vary: {data.batch_size: null}": "--vary data.batch_size: give values",
+    "vary: {data.batch_size: []}": "--vary data.batch_size: give values",
+    "corpora: null": "corpora: nothing is listed",
+    "tokenizers: []": "tokenizers: nothing is listed",
+    "models: null": "nothing to compare",
+    "overrides: [bare]": "overrides: give a section for each model",
+    "overrides: {bare: null}": "overrides: bare: give options",
+    "overrides: {1: {optimizer.lr: 1}}": "overrides: '1' is not compared",
+    "budget: {seconds: null}": "--budget.seconds None",
+    "threads: null": "--threads None",
+    "seeds: {a: 1}": "unknown option --seeds.a",
+    "- models": "compare.yaml",
+}
+
+
+@pytest.mark.parametrize("content", list(FILES))
+def test_a_mistake_in_a_file_is_one_line_too(
+    content: str, tmp_path: Path, folder: Path
+) -> None:
+    file = tmp_path / "compare.yaml"
+    file.write_text(content)
+    models = "" if "models:" in content else "--models bare "
+    budget = "" if "budget:" in content else "--budget.steps 6 "
+    text = "" if "corpora:" in content else f"--data.path {folder}/t.txt "
+
+    result = lmzoo(
+        f"compare {models}{budget}--config {file} {text}--out {tmp_path}/out"
+    )
+
+    assert result.code == 2, result.out
+    assert FILES[content] in result.err
+    assert result.err.count("\n") == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["compare.yaml"]
+
+
+DAMAGED = {  # a file of a comparison's folder, and what is said of it
+    ("comparison.json", "[]"): "cannot be read",
+    ("comparison.json", "{}"): "cannot be read ('identity')",
+    ("comparison.json", '{"identity": 3}'): "its identity is no table",
+    ("comparison.json", "{"): "cannot be read",
+    ("results.json", "[]"): "remove it: the runs are kept",
+    ("results.json", '{"format": 1, "cells": [{}]}'): "a cell has no name",
+    ("results.json", '{"format": 1, "cells": [3]}'): "remove it",
+    ("results.json", '{"format": 1, "cells": 3}'): "remove it",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), list(DAMAGED))
+def test_a_damaged_folder_is_one_line_too(
+    name: str, content: str, folder: Path, inside: type[Inside]
+) -> None:
+    line = (
+        f"compare --models ngram --seeds 1 --data.path {folder}/t.txt "
+        f"--samples.length 4 --budget.steps 6 --threads 1 --out {folder}/damaged"
+    )
+    assert lmzoo(line).code == 0
+    file = folder / "damaged" / name
+    whole = file.read_text()
+    file.write_text(content)
+
+    result = lmzoo(line)
+
+    assert result.code == 2
+    assert DAMAGED[name, content] in result.err
+    assert result.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.err
+    file.write_text(whole)
+
+
+def test_lists_are_values_too() -> None:
+    betas = "[0.9,0.95],[0.9, 0.99]"
+    argv = [
+        "--models",
+        "bare",
+        "--budget.steps",
+        "6",
+        f"--vary=optimizer.betas={betas}",
+    ]
+
+    comparison = read(argv).comparison
+
+    assert comparison.axes == {"optimizer.betas": [[0.9, 0.95], [0.9, 0.99]]}
+    assert len({cell.name for cell in comparison.cells()}) == 6
 
 
 def test_another_comparison_in_the_folder_is_refused(
@@ -597,17 +714,42 @@ def test_equal_parameters_and_searched_rates(
     [
         ("--match.params 3", "the nearest is"),
         ("--match.params x", "--match.params x"),
+        (
+            "--match.params 20k --models ff,tame --plugin {plugin}",
+            "--match.params: tame names no size arguments",
+        ),
+        ("--match.params 20k --models ngram", "none of the models can be sized"),
         ("--match.params 20k --vary model.d_model=16,32", "give one of them"),
         ("--tune.trials 0", "--tune.trials 0"),
         ("--tune.trials 2 --vary optimizer.lr=1e-3,1e-2", "give one of them"),
+        ("--tune.trials 2", "a quarter of 4 steps is less than 1 for each"),
+        ("--tune.trials 1 --optimizer.lr 1e-3", "optimizer.lr, which is given too"),
+        ("--tune.trials 1 --config {tuned}", "optimizer.lr, which is given too"),
     ],
 )
 def test_what_matching_and_tuning_refuse(more: str, said: str, folder: Path) -> None:
-    out = folder / "never"
+    out, tuned = folder / "never", folder / "tuned.yaml"
+    tuned.write_text("overrides: {ff: {optimizer: {lr: 1e-3}}}")
+    more = more.format(tuned=tuned, plugin=folder / "plugin.py")
+    models = "" if "--models" in more else "--models ff "
     result = lmzoo(
-        f"compare --models ff --budget.steps 4 --data.path {folder}/t.txt {more} "
+        f"compare {models}--budget.steps 4 --data.path {folder}/t.txt {more} "
         f"--out {out}"
     )
     assert result.code == 2
     assert said in result.err
     assert not out.exists()
+
+
+def test_what_is_excluded_is_not_searched(folder: Path, inside: type[Inside]) -> None:
+    pytest.importorskip("optuna")
+    result = lmzoo(
+        f"compare --plugin {folder}/plugin.py --models peeking,bare --seeds 1 "
+        f"--budget.steps 8 --threads 1 --tune.trials 1 --data.batch_size 4 "
+        f"--samples.length 4 --model.context_length 16 --data.path {folder}/t.txt "
+        f"--out {folder}/searched"
+    )
+
+    assert result.code == 0, result.err
+    assert inside.ran == ["bare-trial-0", "bare-1337"]
+    assert list(document(folder / "searched")["tuned"]["sweeps"]) == ["bare"]

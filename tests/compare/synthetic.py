@@ -128,6 +128,7 @@ def cell(
         "axes": axes,
         "corpus": "tinyshakespeare",
         "tokenizer": tokenizer,
+        "oov_share": 0.0,
         "status": "done",
         "reason": "",
         "mark": "counting" if counting else "",

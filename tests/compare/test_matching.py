@@ -33,6 +33,7 @@ def test_every_member_is_sized_or_says_why_not() -> None:
 
     assert set(SIZED) | set(outside) == set(models._builtins)
     assert "nothing to size" in outside["ngram"]
+    assert "cannot be made equal" in outside.pop("pretrained")
     assert all("outside the matching" in line for line in outside.values())
 
 

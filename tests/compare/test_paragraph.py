@@ -8,6 +8,7 @@ import pytest
 
 from lmzoo.compare.paragraph import paragraph
 from lmzoo.compare.reading import Comparison
+from lmzoo.report.spread import spread
 from lmzoo.report.words import count, decimals, p_value, percent, seconds, size
 from tests.compare.synthetic import fail, results
 
@@ -46,6 +47,19 @@ def derivable(found: Comparison) -> set[str]:
         for label in (pair.one, pair.other):
             row = next(row for row in found.rows if row.label == label)
             values.add(percent(abs(pair.difference) / row.figure.mean).split()[0])
+    for share in (0.25, 0.5):
+        means = []
+        for row in found.rows:
+            points = [
+                [p for p in c["curve"] if 0 < p["seconds"] <= 60 * share]
+                for c in row.cells
+            ]
+            figures = [min(p[found.unit] for p in seed) for seed in points if seed]
+            one = spread(figures) if figures else row.figure
+            means.append(one.mean)
+            values |= {decimals(one.mean), decimals(one.half)}
+        values |= {decimals(abs(a - b)) for a, b in permutations(means, 2)}
+    values |= {"15", "30"}
     values |= {decimals(value) for value in found.floors().values()}
     halves = [(b - a) / 2 for a, b in (p.interval for p in found.pairs if p.interval)]
     values |= {decimals(median(halves))} if halves else set()
@@ -95,6 +109,56 @@ def test_the_winner_and_its_lead() -> None:
     share = percent(-pair.difference / found.rows[1].figure.mean)
     assert f"the lead is {-pair.difference:.3f} bits ({share}, 95 % interval" in text
     assert "Below the 5-gram floor are lstm, ff and gru; above it are conv" in text
+
+
+def curves(data, label: str, *bits: float) -> None:
+    """Checks of a model at a quarter, a half and the whole of 60 seconds."""
+    for cell in data["cells"]:
+        if cell["model"] == label:
+            cell["curve"] = [
+                {
+                    "step": 100 * i,
+                    "seconds": 15.0 * i,
+                    "bits_per_char": b + cell["seed"],
+                }
+                for i, b in zip((0, 1, 2, 4), (0.1, *bits), strict=True)
+            ]
+
+
+def test_who_leads_on_the_way_is_told() -> None:
+    data = results(("gpt", "lstm"), seeds=(0, 0.001, 0.002))
+    curves(data, "gpt", 2.5, 2.6, 2.5)
+    curves(data, "lstm", 2.8, 2.2, 2.1)
+    text = told(data)
+
+    assert (
+        "At a quarter of the budget (15 seconds) gpt has the lowest mean of what is "
+        in text
+    )
+    assert "2.501 ± 0.002, 0.300 bits below lstm." in text
+    assert (
+        "At half of the budget (30 seconds) lstm has the lowest mean of what is "
+        in text
+    )
+    assert "trained, 2.201 ± 0.002, 0.300 bits below gpt." in text
+    assert "gpt at a quarter, lstm at half, lstm at the end" in text
+    assert "planned for the whole budget" in text
+    assert "behind ngram, which counts (2.411)" in told(results())
+    data["tuned"] = {"trials": 2, "share": 0.25, "sweeps": {}, "chosen": {}}
+    assert "At half of the budget (22.5 seconds) gpt" in told(data)
+
+
+def test_who_leads_on_the_way_is_not_claimed_where_it_is_not_shown() -> None:
+    data = results(("gpt", "lstm"), seeds=(0, 0.2, 0.5))
+    curves(data, "gpt", 2.3, 2.2, 2.1)
+    curves(data, "lstm", 2.31, 2.21, 2.11)
+    assert told(data).count("(the intervals overlap: not shown to lead)") == 2
+
+    one = results(("gpt", "lstm"), seeds=(1,))
+    assert told(one).count("(one seed: not shown to lead)") == 2
+    for cell in one["cells"]:
+        cell["curve"] = cell["curve"][-1:]  # no check before the end
+    assert "of the budget" not in told(one)
 
 
 def test_a_tie_has_no_winner() -> None:
@@ -158,6 +222,7 @@ def test_what_was_made_equal_is_not_called_a_limit() -> None:
     text = told(CASES["matched"]())
 
     assert "Sizes were matched to 800,000" in text
+    assert "The best weights and the learning rates were chosen on the same" in text
     assert "20 trials each" in text
     assert "not matched" not in text
     assert "own defaults" not in text

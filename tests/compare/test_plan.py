@@ -107,6 +107,8 @@ def test_whatever_changes_a_result_changes_the_identity(change) -> None:
         ({"axes": {"model.num_layers": [2, 2]}}, "changes nothing"),
         ({"axes": {"model.num_layers": []}}, "give values"),
         ({"axes": {"data.x": [1]}, "options": {"data.x": 1}}, "given, and varied"),
+        ({"axes": {"samples.prompt": ["a", "b"]}}, "training does not read it"),
+        ({"axes": {"checkpoints.save_top_k": [1, 2]}}, "training does not read it"),
         ({"options": {"trainer.max_steps": 3}}, "--budget.steps"),
         ({"axes": {"seed_everything": [1, 2]}}, "--seeds"),
         ({"overrides": {"lstm": {}}}, "'lstm' is not compared"),

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lmzoo.compare import conditions, questions, report, tables
 from lmzoo.compare.caveats import caveats
-from lmzoo.compare.reading import Comparison
+from lmzoo.compare.reading import Comparison, spent
 from lmzoo.errors import UsageError
 from lmzoo.training.early_stopping import EarlyStopping
 from tests.compare.synthetic import TRUTH, fail, results, timing
@@ -169,6 +169,65 @@ def test_an_exhibit_is_shown_and_never_ranked() -> None:
     assert not found.pairs
 
 
+def test_an_exhibit_that_was_not_trained_stands_in_the_table(tmp_path: Path) -> None:
+    data = results(("gpt", "conv"))
+    for cell in data["cells"]:
+        if cell["model"] == "conv":
+            fail(data, cell["name"], "excluded", "heaviside: no gradient")
+            cell["mark"] = "exhibit"
+    found = Comparison(data)
+    page, _ = made(tmp_path, data)
+
+    assert tables.quality(found).rows[-1][:3] == ["", "conv (exhibit)", "–"]
+    assert "exhibit: broken on purpose" in page
+    assert page.count("heaviside: no gradient") == 3
+
+
+def test_a_count_stands_once_and_is_ranked_with_the_others() -> None:
+    data = results(("ngram", "lstm", "gpt"), seeds=(1, 2, 3))
+    thrice = Comparison(data)
+    data = {**data, "seeds": [1, 2, 3]}
+    data["cells"] = [
+        c for c in data["cells"] if c["model"] != "ngram" or c["seed"] == 1
+    ]
+    once = Comparison(data)
+
+    assert [(r.label, r.rank) for r in once.rows] == [
+        (r.label, r.rank) for r in thrice.rows
+    ]
+    assert once.pairs == thrice.pairs
+    row = next(r for r in tables.quality(once).rows if r[1] == "ngram (counting)")
+    assert (row[2], row[4]) == ("2.411", "deterministic")
+    only = Comparison({**data, "cells": [c for c in data["cells"] if c["seed"] == 1]})
+    assert next(r.rank for r in only.rows if r.label == "ngram")
+
+
+def test_missing_flops_have_a_reason() -> None:
+    data = results(("ngram", "lstm", "gpt"))
+    assert tables.without_flops(Comparison(data)) == [
+        "– under training FLOPs, ngram: counted in one pass, no step is trained."
+    ]
+    for cell in data["cells"]:
+        cell["training_flops"] = None
+    assert "lstm and gpt: the model does not say" in " ".join(
+        tables.without_flops(Comparison(data))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "words"),
+    [
+        ("seconds", 30.0, "30 seconds"),
+        ("seconds", 0.5, "0.5 seconds"),
+        ("steps", 1, "1 step"),
+        ("steps", 1_000_000, "1,000,000 steps"),
+        ("flops", 1e12, "1e+12 training FLOPs"),
+    ],
+)
+def test_a_budget_in_words(kind: str, value: float, words: str) -> None:
+    assert spent({"kind": kind, "value": value}) == words
+
+
 def test_a_failed_minimum_is_not_the_best() -> None:
     data = results(("gpt", "lstm"))
     for cell in data["cells"]:
@@ -190,6 +249,57 @@ def test_other_texts_are_not_compared() -> None:
     assert found.pairs == []
     assert found.unit == "bits_per_byte"
     assert [row.rank for row in found.rows] == ["1", "1"]
+
+
+def lossy(data, *tokenizers: str, share: float = 0.081):
+    for cell in data["cells"]:
+        if cell["tokenizer"] in tokenizers:
+            cell["oov_share"] = share
+            cell["best"]["bits_per_byte"] = 0.5  # as if it were the best by far
+    return data
+
+
+def test_what_loses_text_is_not_ranked_against_what_does_not(tmp_path: Path) -> None:
+    data = results(("gpt", "lstm"), tokenizers=("char", "bpe", "word"))
+    honest = Comparison(data)
+    page, text = made(tmp_path, lossy(data, "word"))
+    found = Comparison(data)
+    table = tables.quality(found)
+
+    assert honest.pair("gpt char", "gpt word") is not None
+    assert found.pair("gpt char", "gpt word") is None
+    assert found.pair("gpt word", "lstm word") is not None
+    assert found.best.tokenizer != "word"
+    words = [row for row in table.rows if row[1].endswith("word")]
+    assert words == table.rows[-2:]
+    assert {row[0] for row in words} == {""}
+    assert [row[table.heads.index("unknown")] for row in words] == ["8.1 %", "8.1 %"]
+    race = tables.races(found)
+    assert race is not None
+    assert not [row for row in race.rows if row[0].endswith("word")]
+    floor = [row[-1] for row in tables.cost(found).rows if row[0].endswith("word")]
+    assert floor == ["–", "–"]
+    assert {point.tokenizer for point in questions.checkpoints(found)} == {
+        "char",
+        "bpe",
+    }
+    cut = questions.tokenizers(found)
+    assert cut is not None
+    assert {cut.rows[i][1] for i in cut.kinds} == {"bpe"}
+    for form in (page, text):
+        assert "Not ranked are gpt word (8.1 %)" in form
+        assert not re.search(r"5-gram floor (is|are) [^.]* word", form)
+        assert "their spelling" in form.lower()
+
+
+def test_what_all_lose_alike_is_ranked() -> None:
+    found = Comparison(lossy(results(("gpt", "lstm")), "char", share=1e-4))
+
+    assert found.lossy == []
+    assert [row.rank for row in found.rows] != ["", ""]
+    assert found.pair("gpt", "lstm") is not None
+    shares = [row[-2] for row in tables.quality(found).rows]
+    assert shares.count("< 0.1 %") == 2
 
 
 def test_seconds_to_a_target_are_the_first_check_below_it() -> None:
@@ -234,6 +344,19 @@ def test_a_grid_has_one_table_for_each_pair_of_axes(tmp_path: Path) -> None:
     assert "Ablations" in page
     assert "mean over d_model" in grids[1].caption
     assert "at num_layers 4, d_model 128, dropout 0" in grids[1].caption
+    data = results(("gpt", "lstm"), tokenizers=("char", "bpe"))
+    for cell in data["cells"]:
+        cell["axes"] = {"data.tokenizer": cell["tokenizer"]}
+    data["axes"] = {"data.tokenizer": ["char", "bpe"]}
+    cuts = report.conditions.grids(Comparison(data))
+    assert [[row[0] for row in grid.rows] for grid in cuts] == [["char", "bpe"]] * 2
+    assert not [row for grid in cuts for row in grid.rows if "–" in row]
+    assert cuts[0].kinds == {1: "best"}
+    for cell in data["cells"]:  # other texts: nothing is lowest
+        cell["corpus"] = cell["tokenizer"]
+    texts = report.conditions.grids(Comparison(data))
+    assert [grid.kinds for grid in texts] == [{}, {}]
+    assert "lowest" not in texts[0].caption
     one = report.conditions.grids(
         Comparison(results(("gpt",), axes={"model.a": [2, 4]}))
     )
@@ -271,6 +394,14 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"format": 9, "cells": []}')
     with pytest.raises(UsageError, match="format 9"):
         report.write(tmp_path)
+    for text in ("[]", '{"format": 1, "cells": 3}'):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(UsageError, match="holds no comparison"):
+            report.write(tmp_path)
+    for cells in ("[{}]", "[3]"):
+        (tmp_path / "results.json").write_text(f'{{"format": 1, "cells": {cells}}}')
+        with pytest.raises(UsageError, match="a cell lacks name, label"):
+            report.write(tmp_path)
 
 
 # ---- three questions -----------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Intervals and verdicts: known quantiles, the null, a planted difference."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 
+from lmzoo.compare import statistics
 from lmzoo.compare.statistics import (
     BETTER,
     NO_BLOCKS,
@@ -114,6 +116,67 @@ def test_the_null_is_rejected_about_once_in_twenty(seeds: int, own: float) -> No
         rejected += contrast("a", "b", a, b).verdict != TIE
     assert rejected / 200 < 0.095  # 5 %, and three standard errors
     assert own or rejected / 200 > 0.02  # not blind either
+
+
+def pairs(
+    alike: float, noise: float, own: float, gap: float = 0.0, count: int = 1_000
+) -> Iterator[Pair]:
+    """Pairs of models with three seeds each, ``gap`` standard errors apart.
+
+    Args:
+        alike: correlation of a stretch's difference with its neighbour's; the mean of
+            the text's part has standard deviation 1.
+        noise: standard deviation of the mean of the seeds' part.
+        own: the same for each seed's own ups and downs, of one seed.
+    """
+    random = np.random.default_rng(17)
+    wide = math.sqrt(BLOCKS * (1 - alike) / (1 + alike))  # of one stretch
+    units = (1.0,) * BLOCKS
+    for _ in range(count):
+        text = [random.normal()]
+        for fresh in random.normal(0, math.sqrt(1 - alike**2), BLOCKS - 1):
+            text.append(alike * text[-1] + fresh)
+        shift = gap * math.sqrt(1 + noise**2 + own**2 / 3)
+        a, b = {}, {}
+        for seed in range(3):
+            rates = shift + wide * np.asarray(text)
+            rates += random.normal(0, noise * math.sqrt(3))
+            rates += random.normal(0, own * math.sqrt(BLOCKS), BLOCKS)
+            a[seed] = Measured(10 + float(rates.mean()), tuple(10 + rates), units)
+            b[seed] = Measured(10.0, (10.0,) * BLOCKS, units)
+        yield contrast("a", "b", a, b)
+
+
+def told_apart(found: Iterable[Pair]) -> float:
+    return float(np.mean([pair.verdict != TIE for pair in found]))
+
+
+NULLS = [(0.0, 1.0, 0.0), (0.3, 0.6, 0.5), (0.5, 0.0, 0.0), (0.5, 0.6, 0.0)]
+NULLS += [(0.5, 1.0, 0.3), (0.3, 2.0, 0.0)]
+
+
+@pytest.mark.parametrize(("alike", "noise", "own"), NULLS)
+def test_equal_models_are_told_apart_once_in_twenty(alike, noise, own) -> None:
+    """5 % within 2 %, whatever the share of seeds and of neighbours that correlate."""
+    assert 0.03 < told_apart(pairs(alike, noise, own)) < 0.07
+
+
+def test_short_runs_of_neighbours_would_be_too_sure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control: drawn in runs of the cube root, as if a text had no topics."""
+    monkeypatch.setattr(statistics, "run_length", lambda n: round(n ** (1 / 3)))
+    statistics._resamples.cache_clear()
+
+    rate = told_apart(pairs(0.5, 0.0, 0.0))
+
+    statistics._resamples.cache_clear()
+    assert rate > 0.08
+
+
+@pytest.mark.parametrize(("alike", "noise"), [(0.0, 0.5), (0.5, 0.5), (0.5, 1.0)])
+def test_five_standard_errors_are_seen(alike: float, noise: float) -> None:
+    assert told_apart(pairs(alike, noise, 0.3, gap=5, count=150)) > 0.9
 
 
 def test_resampling_three_seeds_without_student_would_be_too_sure() -> None:

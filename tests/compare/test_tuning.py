@@ -142,10 +142,24 @@ def test_a_real_search_of_two_trials(tmp_path: Path) -> None:
 
 
 def test_a_quarter_goes_to_the_search() -> None:
-    trial, cell = tuning.divide(60, 5)
+    trial, cell = tuning.divide("seconds", 60, 5)
 
     assert (trial, cell) == (3, 45)
     assert trial * 5 + cell == 60
+
+
+@pytest.mark.parametrize("amount", range(12, 60))
+def test_a_search_never_spends_more_than_the_budget(amount: int) -> None:
+    each, rest = tuning.divide("steps", amount, 3)
+
+    assert 1 <= each == int(each)
+    assert 3 * each <= amount * tuning.SHARE
+    assert 3 * each + rest <= amount
+
+
+def test_too_little_for_a_search_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"fewer, or --budget\.steps 12"):
+        tuning.divide("steps", 4, 3)
 
 
 def test_rates_come_from_the_recipes() -> None:
