@@ -20,6 +20,7 @@ from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.plan import Cell, Comparison, require_different
 from lmzoo.compare.results import Results, blank, header
 from lmzoo.errors import UsageError, first_line
+from lmzoo.report.words import plural
 
 
 def compare(
@@ -71,7 +72,7 @@ def _train(
     except KeyboardInterrupt:
         done = results.count("done")
         print(
-            f"interrupted: {done} of {len(cells)} cells are done; the same "
+            f"interrupted: {done} of {plural(len(cells), 'cell')} done; the same "
             f"command goes on with the rest"
         )
         return 130
@@ -149,9 +150,9 @@ def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
 
 def _announce(folder: Path, waiting: int, results: Results) -> None:
     done, excluded = results.count("done"), results.count("excluded")
-    more = f", {done} are done" if done else ""
+    more = f", {done} done" if done else ""
     more += f", {excluded} excluded" if excluded else ""
-    print(f"{folder}: {waiting} cells to train{more}", file=sys.stderr)
+    print(f"{folder}: {plural(waiting, 'cell')} to train{more}", file=sys.stderr)
 
 
 def _tokenizer(identity: dict[str, Any]) -> str:

@@ -167,7 +167,10 @@ def _pass(trainer: Trainer, model: LanguageModel, **given: Any) -> Recorder:
     model.metrics = recorder = Recorder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning on workers, as in every run
-        trainer.validate(model, verbose=False, **given)
+        try:
+            trainer.validate(model, verbose=False, **given)
+        except SystemExit as ended:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from ended
     return recorder
 
 

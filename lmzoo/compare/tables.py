@@ -82,6 +82,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
     )
     shown = [_seen(length, text, letter[text]) for length, text in ways]
     second = "bits_per_byte" if found.unit == "bits_per_char" else "bits_per_char"
+    asked = len(row.cells) + len(row.missing)
     elsewhere = decimals(row.mean("other", found.unit))
     if len(others(found)) > 1 and elsewhere != NONE:
         own = [cell["other"] for cell in row.cells if cell.get("other")]
@@ -91,7 +92,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         f"{row.label} ({row.mark})" if row.mark else row.label,
         with_interval(row.figure),
         "; ".join(shown),
-        str(len(row.cells)),
+        f"{len(row.cells)} of {asked}" if row.missing else str(asked),
         decimals(row.mean("best", "nll")),
         decimals(row.mean("best", "perplexity"), 2),
         decimals(row.mean("best", second)),
