@@ -21,6 +21,7 @@ from lmzoo.compare.plan import Cell, Comparison, require_different
 from lmzoo.compare.results import Results, blank, header
 from lmzoo.compare.surroundings import commit
 from lmzoo.errors import UsageError, first_line
+from lmzoo.report.words import plural
 
 
 def compare(
@@ -73,8 +74,11 @@ def _train(
         if timing:
             _time(results, comparison.threads)
     except KeyboardInterrupt:
-        over = f"{results.count('done')} of {len(cells)} cells are done"
-        print(f"interrupted: {over}; the same command goes on with the rest")
+        done = results.count("done")
+        print(
+            f"interrupted: {done} of {plural(len(cells), 'cell')} done; the same "
+            f"command goes on with the rest"
+        )
         return 130
     show({**results.header, "cells": list(results.cells.values())}, folder)
     report.write(folder)
@@ -206,9 +210,9 @@ def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
 
 def _announce(folder: Path, waiting: int, results: Results) -> None:
     done, excluded = results.count("done"), results.count("excluded")
-    more = f", {done} are done" if done else ""
+    more = f", {done} done" if done else ""
     more += f", {excluded} excluded" if excluded else ""
-    print(f"{folder}: {waiting} cells to train{more}", file=sys.stderr)
+    print(f"{folder}: {plural(waiting, 'cell')} to train{more}", file=sys.stderr)
 
 
 def _tokenizer(identity: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lmzoo.compare.reading import Comparison, spent, text_of
+from lmzoo.compare import report
+from lmzoo.compare.reading import spent
 from lmzoo.compare.results import Results
 from lmzoo.compare.timekeeping import missed
+from lmzoo.report.words import plural
 
 STYLES = {"done": "green", "failed": "red", "excluded": "yellow", "running": "bold"}
-WIDE = 160  # columns where no terminal sets a limit
+WIDE = 120  # columns where no terminal sets a limit
 ROWS = 24  # of the live table; the finished ones make room first
 
 
@@ -33,6 +34,7 @@ class Board:
         self.console = Console(highlight=False)
         self._begun = time.time()
         self._seen: dict[str, float] = {}  # when a running cell was first looked at
+        self._took: dict[str, float] = {}  # wall time of those that ended since
         self._live: Live | None = None
 
     def __enter__(self) -> "Board":
@@ -52,6 +54,8 @@ class Board:
 
     def ended(self, name: str) -> None:
         """Say how a cell ended, where nothing is live."""
+        if name in self._seen:
+            self._took[name] = time.monotonic() - self._seen[name]
         if self._live is not None:
             return
         cell, results = self.results[name], self.results
@@ -60,7 +64,7 @@ class Board:
         if cell["status"] == "done":
             said = (
                 f"{_number(cell['best']['bits_per_char'])} bits/char, "
-                f"{cell['steps']:,} steps in {cell['seconds']:.1f} s"
+                f"{plural(cell['steps'], 'step')} in {cell['seconds']:.1f} s"
             )
             if missed(cell):
                 said += f", {cell['deviation']:+.0%} of its budget"
@@ -71,8 +75,8 @@ class Board:
     def render(self) -> Group:
         """The live table."""
         table = Table(box=None, pad_edge=False)
-        for title in ("cell", "", "progress", "step", "bits/char", "seconds"):
-            right = title in ("step", "bits/char", "seconds")
+        for title in ("cell", "", "progress", "step", "bits/char", "elapsed"):
+            right = title in ("step", "bits/char", "elapsed")
             table.add_column(title, justify="right" if right else "left", no_wrap=True)
         rows = [self._row(cell) for cell in self.results.cells.values()]
         hidden = max(0, len(rows) - ROWS)
@@ -83,6 +87,7 @@ class Board:
         left = len(self.results.cells) - min(len(rows), ROWS)
         over = f"{self.results.count('done')} of {len(self.results.cells)} cells done"
         more = f", {left} not shown" if left else ""
+        more += self._remaining()
         return Group(table, Text(over + more, "dim"))
 
     def _row(self, cell: dict[str, Any]) -> list[str]:
@@ -94,7 +99,7 @@ class Board:
                 _bar(1),
                 f"{cell['steps']:,}",
                 best,
-                f"{cell['seconds']:.0f}",
+                _elapsed(self._took.get(cell["name"])),
             ]
         folder = self.results.folder / cell["run"]
         log = folder / "log.txt"
@@ -109,93 +114,37 @@ class Board:
             _bar(min(1.0, step / total) if total else 0),
             f"{step:,}",
             _number(bits),
-            f"{time.monotonic() - since:.0f}",
+            _elapsed(time.monotonic() - since),
         ]
 
-
-QUALITY = ("of seeds", "nats/token", "accuracy", "context")
-COST = ("parameters", "seconds", "tokens/s", "steps", "memory")
+    def _remaining(self) -> str:
+        """About how long the rest takes, by the mean of what has ended."""
+        if not self._took:
+            return ""
+        each = sum(self._took.values()) / len(self._took)
+        now = time.monotonic()
+        begun = [now - t for name, t in self._seen.items() if name not in self._took]
+        left = each * self.results.count("waiting") - sum(min(t, each) for t in begun)
+        at_once = self.results.header.get("parallel") or 1
+        return f", about {max(1, round(left / at_once / 60))} min left"
 
 
 def show(document: dict[str, Any], folder: Path) -> None:
-    """The result: a line for each label, in the order asked for; nothing is ranked."""
+    """The result: who leads, a line for each label in order, and what to know of it."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDE)
-    cells = document["cells"]
-    texts = {(text_of(cell), cell["tokenizer"]) for cell in cells}
-    unit = "bits_per_byte" if len(texts) > 1 else "bits_per_char"
-    protocols = list(dict.fromkeys(c["protocol"] for c in cells if "protocol" in c))
-    table = _result(document, unit, protocols, (*QUALITY, *COST))
-    if console.measure(table).maximum > console.width:  # the rest is in results.csv
-        table = _result(document, unit, protocols, (*QUALITY, *COST[:2]))
     console.print()
-    console.print(table)
-    for number, protocol in enumerate(protocols, 1):
-        console.print(f"context {number}  {protocol}", soft_wrap=True, markup=False)
-    _remarks(console, document, cells)
+    console.print(report.summary_table(document, console))
+    for protocol in report.protocols(document):
+        console.print(f"context {protocol}", style="dim", soft_wrap=True, markup=False)
+    console.print()
+    for sentence in report.first_words(document):
+        console.print(Text(sentence, "bold"))
+    _remarks(console, document, document["cells"])
     console.print(f"report     {folder}/report.html, report.md", soft_wrap=True)
     console.print(f"results    {folder}/results.json, results.csv", soft_wrap=True)
     console.print(f"next       tensorboard --logdir {folder}", soft_wrap=True)
-
-
-def _result(
-    document: dict[str, Any], unit: str, protocols: list[str], titles: tuple[str, ...]
-) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    table.add_column(unit.replace("_per_", "/"), justify="right", no_wrap=True)
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
-    for label in dict.fromkeys(cell["label"] for cell in document["cells"]):
-        group = [cell for cell in document["cells"] if cell["label"] == label]
-        mark = group[0]["mark"]
-        named = f"{label} ({mark})" if mark else label
-        done = [cell for cell in group if cell["status"] == "done"]
-        if not done:
-            table.add_row(named, Text(group[0]["status"], "dim"))
-            continue
-        figures = _figures(done, len(group), unit, protocols)
-        cells = [figures[title] for title in titles]
-        table.add_row(named, _number(_mean(done, "best", unit)), *cells)
-    found = Comparison(document)
-    for corpus in found.corpora:
-        where = f", {corpus}" if len(found.corpora) > 1 else ""
-        for name, row in found.floor_rows(corpus).items():
-            nats = {"nats/token": _number(row.get("nll"))}
-            cells = [_number(row.get(unit)), *(nats.get(title, "") for title in titles)]
-            words = (f"floor: {name}{where}", *cells)
-            table.add_row(*(Text(cell, "dim") for cell in words))
-    return table
-
-
-def _figures(
-    done: list[dict[str, Any]], asked: int, unit: str, protocols: list[str]
-) -> dict[str, str]:
-    """The cells of one line, by their titles."""
-    values = [cell["best"][unit] for cell in done if cell["best"][unit] is not None]
-    spread = f"{min(values):.3f} to {max(values):.3f}" if len(values) > 1 else ""
-    spread = "deterministic" if done[0]["mark"] == "counting" else spread
-    missing = f" ({len(done)} of {asked})" if len(done) < asked else ""
-    accuracy, memory = _mean(done, "best", "accuracy"), _mean(done, "peak_memory")
-    speed, trained = _mean(done, "tokens_per_second"), done[0]["tokens"]
-    return {
-        "of seeds": spread + missing,
-        "nats/token": _number(_mean(done, "best", "nll")),
-        "accuracy": "" if accuracy is None else f"{accuracy:.1%}",
-        "context": str(protocols.index(done[0]["protocol"]) + 1),
-        "parameters": f"{done[0]['parameters']:,}",
-        "seconds": f"{_mean(done, 'seconds'):.1f}",
-        "tokens/s": f"{speed:,.0f}" if speed and trained else "",
-        "steps": f"{_mean(done, 'steps'):,.0f}",
-        "memory": f"{memory / 2**20:.0f} MiB" if memory else "",
-    }
-
-
-def _mean(done: list[dict[str, Any]], *keys: str) -> float | None:
-    """Mean over the seeds of a figure of the record, or of a part of it."""
-    found = [cell[keys[0]][keys[1]] if keys[1:] else cell[keys[0]] for cell in done]
-    return statistics.fmean(found) if None not in found else None
 
 
 def _remarks(
@@ -224,6 +173,11 @@ def _remarks(
             said[f"{cell['name']}: {cell['note']}"] = "yellow"
     for line, style in said.items():
         console.print(Text(line, style), soft_wrap=True)
+
+
+def _elapsed(seconds: float | None) -> str:
+    """``1:05``; nothing for a cell of an earlier sitting."""
+    return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _bar(share: float) -> str:

@@ -54,10 +54,9 @@ def _ties(found: Comparison) -> list[str]:
 
 
 def _gap(pair: Pair) -> str:
-    gap = f"{decimals(abs(pair.difference))} bits"
     if not pair.interval:
-        return gap
-    gap += f", interval {between(pair.interval)}"
+        return f"{decimals(abs(pair.difference))} bits"
+    gap = f"{signed(pair.difference)} bits, interval {between(pair.interval)}"
     alone = pair.interval[0] * pair.interval[1] > 0
     return f"{gap}, which Holm's correction does not let stand" if alone else gap
 
@@ -72,9 +71,8 @@ def _resolution(found: Comparison) -> list[str]:
     if not halves:
         return []
     return [
-        f"With {plural(found.seeds, 'seed')} the interval of a difference is "
-        f"± {decimals(median(halves))} bits in the middle of the pairs; differences "
-        "much smaller than that would not show."
+        f"With {plural(found.seeds, 'seed')} the interval of a difference is typically "
+        f"± {decimals(median(halves))} bits wide (the median pair)."
     ]
 
 

@@ -27,6 +27,7 @@ from lmzoo.registry import data_modules
 from lmzoo.text.loader import EvalLoader
 
 BLOCKS = 64  # stretches of the validation part, for paired tests
+POSITIONS = 64  # of a fresh window of a model that sees less
 EMBEDDINGS = ("token embedding", "position embedding")
 
 
@@ -153,9 +154,12 @@ def measured(
     edges = np.linspace(0, len(nll), min(BLOCKS, len(nll)) + 1).astype(int)
     parts = [slice(a, b) for a, b in itertools.pairwise(edges.tolist())]
     if data.protocol == "carried" or model.window is not None:
-        fresh = EvalLoader(
-            data.val_tokens, model.context_length, data.eval_batch_size
-        )  # nothing before the window is seen
+        length = model.context_length
+        if (
+            model.window is not None
+        ):  # nothing changes beyond it, and short ones are many
+            length = min(length, max(POSITIONS, 2 * model.window))
+        fresh = EvalLoader(data.val_tokens, length, data.eval_batch_size)
         recorder = _pass(_trainer(identity), model, dataloaders=fresh)
     return {
         "blocks": [float(nll[part].sum()) for part in parts],
@@ -170,7 +174,10 @@ def _pass(trainer: Trainer, model: LanguageModel, **given: Any) -> Recorder:
     model.metrics = recorder = Recorder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning on workers, as in every run
-        trainer.validate(model, verbose=False, **given)
+        try:
+            trainer.validate(model, verbose=False, **given)
+        except SystemExit as ended:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from ended
     return recorder
 
 

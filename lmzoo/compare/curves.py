@@ -43,7 +43,11 @@ def loss(found: Comparison, against: str) -> str | None:
 
 
 def mean_curve(row: Row, key: str, style: int) -> Curve | None:
-    """Mean over seeds, lowest and highest, on the range that all seeds share."""
+    """Mean over seeds, lowest and highest; None where a seed has no two checks.
+
+    Seeds are averaged at equal shares of their own runs, so that the line ends at the
+    mean of their ends, also where they took different times.
+    """
     seeds = []
     for cell in row.cells:
         points = [
@@ -53,16 +57,16 @@ def mean_curve(row: Row, key: str, style: int) -> Curve | None:
         points = [(x, y) for x, y in points if x and y is not None]
         if len(points) > 1:
             seeds.append(np.asarray(sorted(points), dtype=np.float64))
-    if not seeds:
+    if not seeds or len(seeds) < len(row.cells):
         return None
-    low, high = max(s[0, 0] for s in seeds), min(s[-1, 0] for s in seeds)
-    if low >= high:
-        return None
-    xs = np.exp(np.linspace(math.log(low), math.log(high), POINTS))
-    xs[0], xs[-1] = low, high
     if len(seeds) == 1:
-        xs = seeds[0][:, 0]
-    table = np.stack([np.interp(xs, s[:, 0], s[:, 1]) for s in seeds])
+        places = seeds[0][None, :, 0]
+    else:
+        places = np.stack([np.geomspace(s[0, 0], s[-1, 0], POINTS) for s in seeds])
+    xs = places.mean(0)
+    table = np.stack(
+        [np.interp(at, s[:, 0], s[:, 1]) for at, s in zip(places, seeds, strict=True)]
+    )
     band = (
         (table.min(0).tolist(), table.max(0).tolist()) if len(seeds) > 1 else ([], [])
     )

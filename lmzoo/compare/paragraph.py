@@ -24,7 +24,7 @@ from lmzoo.report.words import (
 )
 
 MOST = 5  # other models that times are told for; the table has all
-BELOW, ABOVE, NEITHER = "below it", "above it", "not told apart from it"
+BELOW, ABOVE, NEITHER = "better than it", "worse than it", "not told apart from it"
 
 
 def paragraph(found: Comparison) -> list[str]:
@@ -91,10 +91,11 @@ def _first_place(found: Comparison, rows: list[Row], where: str) -> list[str]:
             f"the validation part ({over})."
         ]
         return said + _lead(found, best, rows[1])
+    near = [row.label for row in group if row is not best]
     lowest = (
-        f"{_after(found)} no single model is shown to be best{where}: "
-        f"{some([row.label for row in group])} share the first place. "
-        f"The lowest mean is that of {best.label}, {value} ({over})."
+        f"{_after(found)} {best.label} has the lowest mean{where}, {value} ({over}), "
+        f"but no single model is shown to be best: {some(near)} "
+        f"{'is' if len(near) == 1 else 'are'} not told apart from it."
     )
     return [lowest, *(_lead(found, best, rest[0]) if rest else [])]
 

@@ -1,10 +1,12 @@
 """``results.json`` as report.html, report.md and a table for the terminal."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -83,21 +85,48 @@ def read(file: Path) -> dict[str, Any]:
     return results
 
 
-def summary_table(results: Mapping[str, Any]) -> RichTable:
-    """The report's main figures for the terminal, in its order and its words."""
+COLUMNS = ("training s", "seeds", "parameters", "nats/token", "accuracy", "steps")
+
+
+def summary_table(results: Mapping[str, Any], console: Console) -> RichTable:
+    """The report's main figures in its order and words, as many as have room."""
     found = Comparison(results)
+    endless = console.options.update(max_width=1_000)
+    for dropped in range(len(COLUMNS)):
+        table = _summary(found, COLUMNS[: len(COLUMNS) - dropped])
+        if Measurement.get(console, endless, table).maximum <= console.width:
+            return table
+    return _summary(found, ())
+
+
+def protocols(results: Mapping[str, Any]) -> list[str]:
+    """What the letters of the context column stand for."""
+    told = tables.letters(Comparison(results)).items()
+    return [f"({letter}) {protocol}" for protocol, letter in told]
+
+
+def first_words(results: Mapping[str, Any]) -> list[str]:
+    """Who leads, and what was missed: the first sentences of the report."""
+    return paragraph(Comparison(results))[:1]
+
+
+def _summary(found: Comparison, extra: Sequence[str]) -> RichTable:
     full, spent = tables.quality(found), tables.cost(found)
-    keep = [0, 1, 2, 4, 5, 6, 8]
+    keep = [0, 1, 2, 3]
     costs = {row[0]: row for row in spent.rows}
-    extra = [1, 3, len(spent.heads) - 1]
     table = RichTable(box=None, pad_edge=False)
-    heads = [*(full.heads[i] for i in keep), *(spent.heads[i] for i in extra)]
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < 2 else "right", no_wrap=True)
+    for i, head in enumerate([*(full.heads[i] for i in keep), *extra]):
+        left = i in (0, 1, 3)
+        table.add_column(head, justify="left" if left else "right", no_wrap=True)
     labels = {_marked(row): row.label for row in [*found.rows, *found.exhibits]}
     for i, row in enumerate(full.rows):
         cost = costs.get(labels.get(row[1], ""))
-        cells = [row[k] for k in keep] + [cost[k] if cost else "" for k in extra]
+        cells = [row[k] for k in keep]
+        for name in extra:
+            if name in full.heads:
+                cells.append(row[full.heads.index(name)])
+            else:
+                cells.append(cost[spent.heads.index(name)] if cost else "")
         style = {"best": "bold", "floor": "dim"}.get(full.kinds.get(i, ""), "")
         table.add_row(*map(Text, cells), style=style)
     return table

@@ -98,7 +98,7 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         f"{row.label} ({row.remark})" if row.remark else row.label,
         with_interval(row.figure),
         "; ".join(shown),
-        "deterministic" if counted(row) else str(len(row.cells)),
+        _seeds(row),
         decimals(row.mean("best", "nll")),
         decimals(row.mean("best", "perplexity"), 2),
         decimals(row.mean("best", second)),
@@ -107,6 +107,14 @@ def _quality_row(found: Comparison, row: Row, letter: Mapping[str, str]) -> list
         unknown(row.unknown),
         elsewhere,
     ]
+
+
+def _seeds(row: Row) -> str:
+    """``3``; ``2 of 3`` where one is missing; a count has none."""
+    if counted(row):
+        return "deterministic"
+    asked = len(row.cells) + len(row.missing)
+    return f"{len(row.cells)} of {asked}" if row.missing else f"{asked}"
 
 
 def _seen(length: str, protocol: str, letter: str) -> str:

@@ -202,7 +202,7 @@ def test_interrupted_and_started_again_it_repeats_nothing(
     monkeypatch.setattr(inside, "interrupt_after", 1)
     first = lmzoo(line)
     assert first.code == 130
-    assert "interrupted: 1 of 3 cells are done" in first.out
+    assert "interrupted: 1 of 3 cells done" in first.out
     before = stamps(folder / "again" / "cells" / "bare-1337")
 
     monkeypatch.setattr(inside, "interrupt_after", 10**6)

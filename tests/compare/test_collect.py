@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,19 @@ def test_the_csv_has_a_row_for_each_cell() -> None:
     assert one[head.index("name")] == "a"
     assert other[head.index("x")] == "2"
     assert other[head.index("best.nll")] == "1.5"
+
+
+def test_ctrl_c_while_measuring_stays_an_interruption(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = trained(folder, "gpt")
+    monkeypatch.setattr("lmzoo.models.base.LanguageModel.validation_step", pressed)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # and not Lightning's SystemExit(1)
+            collect(run)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,6 +4,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 
@@ -215,3 +216,20 @@ def test_a_label_avoids_what_is_taken() -> None:
 def test_a_narrow_range_of_a_logarithmic_axis_has_ticks() -> None:
     assert all(0.926 <= tick <= 0.981 for tick in log_ticks(0.926, 0.981))
     assert log_ticks(0.926, 0.981)
+
+
+def test_a_mean_curve_ends_at_the_mean_of_its_seeds() -> None:
+    found = Comparison(results(("gpt",)))
+    row = found.rows[0]
+    for i, cell in enumerate(row.cells):  # one seed was quicker than the next
+        for point in cell["curve"]:
+            point["seconds"] = (point["seconds"] or 0.1) * (1 + i)
+    curve = curves.mean_curve(row, "seconds", 0)
+    assert curve is not None
+    lasts = [cell["curve"][-1] for cell in row.cells]
+
+    assert curve.x[-1] == pytest.approx(fmean(one["seconds"] for one in lasts))
+    assert curve.y[-1] == pytest.approx(fmean(one["bits_per_char"] for one in lasts))
+
+    row.cells[0]["curve"] = row.cells[0]["curve"][-1:]  # it says nothing of its course
+    assert curves.mean_curve(row, "seconds", 0) is None

@@ -320,15 +320,20 @@ def test_seconds_to_a_target_are_the_first_check_below_it() -> None:
 
 def test_the_terminal_shows_the_same_numbers() -> None:
     data = results()
-    console = Console(width=220, file=io.StringIO())
-    with console.capture() as captured:
-        console.print(report.summary_table(data))
-    shown = captured.get()
 
-    for row in tables.quality(Comparison(data)).rows:
-        assert row[1] in shown
-        assert row[2] in shown
-    assert "s to 5-gram floor" in shown
+    def shown(width: int) -> str:
+        console = Console(width=width, file=io.StringIO())
+        with console.capture() as captured:
+            console.print(report.summary_table(data, console))
+        return captured.get()
+
+    for width in (80, 220):
+        for row in tables.quality(Comparison(data)).rows:
+            assert row[1] in shown(width)
+            assert row[2] in shown(width)
+        assert "…" not in shown(width)
+    assert "accuracy" in shown(220)
+    assert "accuracy" not in shown(80)
 
 
 def test_a_grid_has_one_table_for_each_pair_of_axes(tmp_path: Path) -> None:
