@@ -26,6 +26,7 @@ from lmzoo.registry import data_modules
 from lmzoo.text.loader import EvalLoader
 
 BLOCKS = 64  # stretches of the validation part, for paired tests
+LIBRARIES = ("torch", "lightning")  # another version may give other sums
 EMBEDDINGS = ("token embedding", "position embedding")
 
 
@@ -64,6 +65,7 @@ def collect(folder: Path) -> dict[str, Any]:
         ],
         "sample": _sample(folder, summary["best"]["step"]),
         "stopped": summary["stopped"],
+        "versions": {key: summary["versions"].get(key) for key in LIBRARIES},
         **measured(run.model, _data(folder, identity, manifest), identity),
     }
     return files.finite(record)
@@ -238,7 +240,10 @@ def _curve(
             "seconds": float(np.interp(step, ends, clock)),
             "flops": flops * round(step * tokens) if flops else None,
             "nll": float(row["val/nll"]),
-            "bits_per_char": float(row.get("val/bits_per_char") or math.nan),
+            **{
+                name: float(row.get(f"val/{name}") or math.nan)
+                for name in ("bits_per_char", "bits_per_byte", "accuracy")
+            },
         }
     return list(points.values())
 

@@ -47,11 +47,13 @@ def tokenizers(found: Comparison) -> Table | None:
                 decimals(row.mean("best", "nll")),
                 decimals(row.mean("best", "perplexity"), 2),
                 percent(row.mean("best", "accuracy")),
+                percent(pick(row.first, "unknown"), 2),
                 count(row.mean("parameters")),
             ]
         )
     heads = ["model", "tokenizer", "bits/byte", "rank", "nats/token", "perplexity"]
-    return Table([*heads, "accuracy", "parameters"], rows, "", (0, 1), kinds)
+    heads += ["accuracy", "unknown", "parameters"]
+    return Table(heads, rows, "", (0, 1), kinds)
 
 
 # ---- which figure misranks -----------------------------------------------------------

@@ -221,8 +221,28 @@ class Comparison:
         if not isinstance(value, int | float):
             return "its own budget"
         if kind == "flops":
-            return f"{value:.3g} training FLOPs"
-        return f"{value:,g} {kind if value != 1 else kind.removesuffix('s')}"
+            return f"{_amount(value)} training FLOPs"
+        return f"{_amount(value)} {kind if value != 1 else kind.removesuffix('s')}"
+
+    def search(self) -> str:
+        """``15 went to the search ...``; "" where no rate was searched for."""
+        budget, tuned = self.results.get("budget") or {}, self.results.get("tuned")
+        value, share = pick(budget, "value"), pick(tuned or {}, "share")
+        trials = int(pick(tuned or {}, "trials") or 0)
+        if not trials or value is None or share is None:
+            return ""
+        spent = share * value
+        if budget.get("kind") in ("steps", "tokens"):  # whole ones in every trial
+            spent = trials * max(1, round(spent / trials))
+        of = f"{trials} trials" if trials > 1 else "1 trial"
+        return f"{_amount(spent)} went to the search of a learning rate ({of})"
+
+
+def _amount(value: float) -> str:
+    """``60``, ``2,000``, ``7.5``, ``3e+12``."""
+    if value >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value == int(value) else f"{round(value, 2):,}"
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lmzoo.compare import conditions, curves, plots, questions, tables
 from lmzoo.compare.paragraph import paragraph
-from lmzoo.compare.reading import Comparison
+from lmzoo.compare.reading import Comparison, pick
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.report.page import Section, html, markdown
@@ -23,6 +23,15 @@ EXPLAINED = (
     "(Student's t). A rank is the first and the last place that a model can have: "
     "behind all that are shown to be better with an interval apart from its own, "
     "before all shown to be worse. Floors are counted or compressed on the same text."
+)
+UNKNOWN = (
+    "Unknown: share of the validation tokens that are not in the vocabulary. They are "
+    "predicted as one symbol and never spelled out, yet their bytes count, so {} stand "
+    "too low beside what spells everything."
+)
+CLOCK = (
+    "Seconds at a check are interpolated: the clock is read between checks; a check "
+    "takes its share of the stretch of training steps that it falls into."
 )
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
@@ -118,7 +127,11 @@ def sections(found: Comparison) -> list[Section]:
         _stopping(found),
         _samples(found),
         _missing(found),
-        Section("How it was measured", tables=[conditions.measured(found)]),
+        Section(
+            "How it was measured",
+            tables=[conditions.measured(found)],
+            notes=conditions.mixed_versions(found),
+        ),
     ]
     return [section for section in made if section]
 
@@ -130,7 +143,9 @@ def _title(found: Comparison) -> str:
 
 def _under(found: Comparison) -> str:
     seeds = len({cell["seed"] for cell in found.cells})
-    return f"{found.budget()} each, {plural(seeds, 'seed')}, made by lmzoo compare"
+    search = found.search()
+    spent = f"{found.budget()} each" + (f", of which {search}" if search else "")
+    return f"{spent}; {plural(seeds, 'seed')}; made by lmzoo compare"
 
 
 def _quality(found: Comparison) -> Section | None:
@@ -185,7 +200,9 @@ def _curves(found: Comparison) -> Section | None:
     order = sorted(curves.AXES, key=lambda key: key != own)  # the budget's axis first
     figures = [figure for key in order if (figure := curves.loss(found, key))]
     band = "A line is the mean over seeds, its band the lowest and the highest seed."
-    return Section("Learning curves", text=[band], figures=figures) if figures else None
+    notes = [CLOCK] if curves.loss(found, "seconds") else []
+    return Section("Learning curves", [band], figures=figures, notes=notes) \
+        if figures else None  # fmt: skip
 
 
 def _context(found: Comparison) -> Section | None:
@@ -232,7 +249,9 @@ def _tokenizers(found: Comparison) -> Section | None:
         "Bits per byte compare; nats per token and perplexity do not, because a longer "
         "token is harder to guess and there are fewer of them."
     ]
-    return Section("Word, character or subword", text=text, tables=[table])
+    unknown = [row.label for row in found.rows if pick(row.first, "unknown")]
+    notes = [UNKNOWN.format(", ".join(unknown))] if unknown else []
+    return Section("Word, character or subword", text, tables=[table], notes=notes)
 
 
 def _figures_that_misrank(found: Comparison) -> Section | None:

@@ -97,6 +97,7 @@ def blank(cell: Cell, text: dict[str, Any], tokenizer: str, mark: str) -> dict:
         "axes": dict(variant.axes),
         "corpus": text["name"],
         "tokenizer": tokenizer,
+        "unknown": text["splits"].get("val", {}).get("oov_share"),
         "status": "waiting",
         "reason": "",
         "mark": mark,
