@@ -40,7 +40,7 @@ def main(folders: list[str]) -> int:
         parts = [Section("", made["Quality"].text, tables=made["Quality"].tables)]
         parts += wanted
         file = RESULTS / f"{name}.md"
-        under = report._under(found)
+        under = report.subtitle(found)
         text = markdown(TITLES[name], under, parts, report.PAGE)
         file.write_text(text, encoding="utf-8")
         print(file)

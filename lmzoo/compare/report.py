@@ -51,7 +51,7 @@ def write(folder: str | Path) -> None:
     folder = Path(folder)
     results = read(folder / RESULTS)
     found = Comparison(results)
-    title, under = _title(found), _under(found)
+    title, under = _title(found), subtitle(found)
     parts = sections(found)
     page = html(title, under, parts)
     write_atomically(folder / PAGE, page.encode("utf-8", "replace"))
@@ -141,7 +141,8 @@ def _title(found: Comparison) -> str:
     return f"{listed(models)} on {listed(found.corpora)}" if models else "No models"
 
 
-def _under(found: Comparison) -> str:
+def subtitle(found: Comparison) -> str:
+    """The budget of each run and what of it went to a search; the seeds."""
     seeds = len({cell["seed"] for cell in found.cells})
     search = found.search()
     spent = f"{found.budget()} each" + (f", of which {search}" if search else "")

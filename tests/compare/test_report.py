@@ -262,10 +262,10 @@ def test_a_sweep_is_shown_whole(tmp_path: Path) -> None:
 def test_what_the_search_took_of_the_budget_is_said(budget: dict, said: str) -> None:
     tuned = {"trials": 7, "share": 0.25, "sweeps": {}, "chosen": {}}
 
-    assert said in report._under(
+    assert said in report.subtitle(
         Comparison(results(("gpt",), budget=budget, tuned=tuned))
     )
-    assert "search" not in report._under(Comparison(results(("gpt",), budget=budget)))
+    assert "search" not in report.subtitle(Comparison(results(("gpt",), budget=budget)))
 
 
 def test_other_libraries_are_a_caveat(tmp_path: Path) -> None:
