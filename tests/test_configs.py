@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from lmzoo.cli.compare_arguments import read
 from lmzoo.registry import models
 from tests.cli.runner import lmzoo
 
 FOLDER = Path(__file__).parent.parent / "configs"
-FILES = sorted(FOLDER.glob("*.yaml"))
+EVERY = sorted(FOLDER.glob("*.yaml"))
+FILES = [file for file in EVERY if not file.stem.startswith("compare_")]
+COMPARED = [file for file in EVERY if file not in FILES]
 
 
 def test_every_member_has_a_file() -> None:
@@ -22,6 +25,16 @@ def test_it_parses(file: Path) -> None:
     assert result.code == 0, result.err
     if file.stem in models._builtins:
         assert f"class_path: {models.class_path(file.stem)}" in result.out
+
+
+@pytest.mark.parametrize("file", COMPARED, ids=lambda file: file.stem)
+def test_a_comparison_is_understood_and_each_of_its_cells_by_fit(file: Path) -> None:
+    comparison = read(["--config", str(file)]).comparison
+
+    assert len(comparison.seeds) >= 3
+    for variant in comparison.variants():
+        result = lmzoo(f"fit {' '.join(variant.arguments(1))} --print_config")
+        assert result.code == 0, result.err
 
 
 def test_what_is_printed_loads_back(tmp_path: Path) -> None:

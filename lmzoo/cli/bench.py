@@ -3,6 +3,7 @@
 import contextlib
 import json as to_json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from rich.table import Table
 
 from lmzoo import runs
 from lmzoo.cli.command import call
-from lmzoo.compare.timing import OVERHEAD, PASSES, Timing, measure, ordering
+from lmzoo.compare.matching import match, unmatched
+from lmzoo.compare.timing import OVERHEAD, PASSES, Member, Timing, measure, ordering
 from lmzoo.compare.timing_plot import draw
+from lmzoo.compare.values import amount
 from lmzoo.errors import UsageError
+from lmzoo.registry import models as zoo
 
 HEADINGS = {"forward": "forward", "backward": "forward + backward"}
 MORE = "see lmzoo bench --help"
@@ -33,6 +37,7 @@ def bench(
     batch: int = 8,
     rounds: int = 7,
     vocab_size: int = 65,
+    match__params: str = "",
     threads: int | None = None,
     json: bool = False,
     plot: str = "",
@@ -46,6 +51,8 @@ def bench(
         batch: sequences in a pass, the same at every length.
         rounds: times that each pass is timed, all models in turn.
         vocab_size: tokens, V.
+        match__params: size every model to so many parameters (800k) at the shortest
+            length, to within 2 %; unless given, each is timed at its default size.
         threads: of every pass; as many as torch takes unless given.
         json: print JSON for programs.
         plot: an SVG file to draw the times into.
@@ -53,9 +60,11 @@ def bench(
     names = _names(models)
     tokens = _lengths(lengths, base)
     file = _file(plot)
+    params = int(amount("match.params", match__params)) if match__params else None
+    members = dict(_member(name, params, vocab_size, tokens[0]) for name in names)
     with _bar(rounds) as told:
         timings = measure(
-            {name: (name, {}) for name in names},
+            members,
             tokens,
             vocab_size=vocab_size,
             batch=batch,
@@ -98,6 +107,7 @@ def _table(timings: dict[str, Timing], name: str) -> Table:
     suffix = "_forward" if name == "forward" else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"{HEADINGS[name]}, ms")
+    table.add_column("parameters", justify="right")
     for length in next(iter(timings.values()))["lengths"]:
         table.add_column(f"{length:,}", justify="right")
     for heading in ("exponent", "residual", "tokens/s"):
@@ -115,7 +125,8 @@ def _table(timings: dict[str, Timing], name: str) -> Table:
             "" if math.isnan(residual) else f"{residual:.0%}",
         ]
         speed = timing["tokens"][-1] / timing[name][-1]
-        table.add_row(label, *cells, *fitted, f"{speed:,.0f}")
+        size = f"{timing['parameters'][0]:,}"
+        table.add_row(label, size, *cells, *fitted, f"{speed:,.0f}")
     return table
 
 
@@ -137,12 +148,15 @@ def _notes(timings: dict[str, Timing]) -> list[str]:
         ]
         if cut:
             lines.append(f"{HEADINGS[name]}, fitted to fewer: {', '.join(cut)} tokens")
-    sizes = []
-    for label, timing in timings.items():
-        least, most = min(timing["parameters"]), max(timing["parameters"])
-        grown = f" to {most:,}, its table of positions grows" if most > least else ""
-        sizes.append(f"{label} {least:,}{grown}")
-    return [*lines, f"parameters: {'; '.join(sizes)}"]
+    grown = [
+        f"{label} {timing['parameters'][0]:,} to {timing['parameters'][-1]:,}"
+        for label, timing in timings.items()
+        if timing["parameters"][-1] > timing["parameters"][0]
+    ]
+    lines.append("parameters: at the shortest length")
+    if grown:
+        lines[-1] += f"; a table of positions grows with it: {', '.join(grown)}"
+    return lines
 
 
 def milliseconds(seconds: float) -> str:
@@ -162,6 +176,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _member(
+    name: str, params: int | None, vocab_size: int, length: int
+) -> tuple[str, Member]:
+    """A label and a model: at its default size, or with ``params`` parameters."""
+    if params is None or vocab_size < 1:  # which the measurement refuses
+        return name, (name, {})
+    if said := unmatched(zoo.load(name), name):
+        print(said, file=sys.stderr)
+        return f"{name} (not matched)", (name, {})
+    sizes = match(name, params, {"context_length": length}, vocab_size)
+    return name, (name, sizes)
 
 
 # ---- what was typed ------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Keyword-only arguments become options, described by the docstring's ``Args``; the
 positional ones, in order, what stands before them. A ``bool`` is a switch, a ``tuple``
-may be given several times, and ``import_`` is spelled ``--import``.
+may be given several times, ``import_`` is spelled ``--import``, and ``match__params``
+``--match.params``.
 """
 
 import inspect
@@ -35,13 +36,12 @@ def call(name: str, function: Callable[..., int], argv: list[str]) -> int:
     try:
         options = parser.parse_args(argv)
     except ArgumentError as error:
-        known = [key.rstrip("_") for key in inspect.signature(function).parameters]
+        known = [_spelled(key) for key in inspect.signature(function).parameters]
         more = f"see lmzoo {name} --help"
         line = shorten(str(error), known, more)
         raise UsageError(line if more in line else f"{line}; {more}") from error
     given = {
-        key: getattr(options, key.rstrip("_"))
-        for key in inspect.signature(function).parameters
+        key: options[_spelled(key)] for key in inspect.signature(function).parameters
     }
     for path in options.plugin:
         load_plugin(path)
@@ -70,7 +70,7 @@ def _parser(
             positional.append(key)
         else:
             parser.add_argument(
-                f"--{key.rstrip('_')}", help=text.get(key), **_kind(parameter)
+                f"--{_spelled(key)}", help=text.get(key), **_kind(parameter)
             )
     parser.add_argument(
         "--plugin",
@@ -81,6 +81,11 @@ def _parser(
         help="run this file first, for its @register_model lines; may be repeated",
     )
     return parser, positional
+
+
+def _spelled(key: str) -> str:
+    """An argument's name as it is typed."""
+    return key.rstrip("_").replace("__", ".")
 
 
 def _kind(option: inspect.Parameter) -> dict[str, Any]:

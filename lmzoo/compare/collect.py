@@ -28,6 +28,7 @@ from lmzoo.text.loader import EvalLoader
 
 BLOCKS = 64  # stretches of the validation part, for paired tests
 POSITIONS = 64  # of a fresh window of a model that sees less
+LIBRARIES = ("torch", "lightning")  # another version may give other sums
 EMBEDDINGS = ("token embedding", "position embedding")
 
 
@@ -66,7 +67,7 @@ def collect(folder: Path) -> dict[str, Any]:
         ],
         "sample": _sample(folder, summary["best"]["step"]),
         "stopped": summary["stopped"],
-        "versions": manifest.get("versions"),
+        "versions": {key: summary["versions"].get(key) for key in LIBRARIES},
         "recipe": recipe(identity, run.model.context_length),
         **measured(run.model, _data(folder, identity, manifest), identity),
     }
@@ -248,7 +249,10 @@ def _curve(
             "seconds": float(np.interp(step, ends, clock)),
             "flops": flops * round(step * tokens) if flops else None,
             "nll": float(row["val/nll"]),
-            "bits_per_char": float(row.get("val/bits_per_char") or math.nan),
+            **{
+                name: float(row.get(f"val/{name}") or math.nan)
+                for name in ("bits_per_char", "bits_per_byte", "accuracy")
+            },
         }
     return list(points.values())
 

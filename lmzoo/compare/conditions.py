@@ -7,7 +7,7 @@ from typing import Any
 from lmzoo.compare.reading import Cell, Comparison, Row, distinct, off_budget, pick
 from lmzoo.report.spread import spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import NONE, count, decimals, size, with_interval
+from lmzoo.report.words import NONE, count, decimals, size, some, with_interval
 
 
 def grids(found: Comparison) -> list[Table]:
@@ -168,6 +168,22 @@ def commits(found: Comparison) -> list[str]:
     told = distinct(cell["commit"] for cell in found.cells if cell.get("commit"))
     whole = found.results.get("commit")
     return [str(one) for one in told] or ([str(whole)] if whole else [])
+
+
+def mixed_versions(found: Comparison) -> list[str]:
+    """A caveat where the cells were not all trained with the same libraries."""
+    groups: dict[str, list[str]] = {}
+    for cell in found.cells:
+        if cell.get("versions"):
+            told = ", ".join(f"{k} {v}" for k, v in cell["versions"].items())
+            groups.setdefault(told, []).append(cell["name"])
+    if len(groups) < 2:
+        return []
+    words = [f"{told} for {some(names)}" for told, names in groups.items()]
+    return [
+        "The runs were not all made with the same libraries, which may round "
+        f"differently and differ in speed: {'; '.join(words)}."
+    ]
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

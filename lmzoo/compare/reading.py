@@ -61,6 +61,7 @@ class Row:
         """What is said behind the label."""
         return self.unranked or self.mark
 
+    @property
     def unknown(self) -> float:
         """Share of the validation tokens that the vocabulary lacks."""
         return pick(self.first, "oov_share") or 0.0
@@ -310,6 +311,19 @@ class Comparison:
         """``60 seconds``, ``2,000 steps`` ... a model."""
         return spent(self.results.get("budget") or {})
 
+    def search(self) -> str:
+        """``15 went to the search ...``; "" where no rate was searched for."""
+        budget, tuned = self.results.get("budget") or {}, self.results.get("tuned")
+        value, share = pick(budget, "value"), pick(tuned or {}, "share")
+        trials = int(pick(tuned or {}, "trials") or 0)
+        if not trials or value is None or share is None:
+            return ""
+        used = share * value
+        if budget.get("kind") in ("steps", "tokens"):  # whole ones in every trial
+            used = trials * int(used / trials)
+        of = f"{trials} trials" if trials > 1 else "1 trial"
+        return f"{_amount(used)} went to the search of a learning rate ({of})"
+
 
 def spent(budget: Mapping[str, Any]) -> str:
     """``60 seconds``, ``1,000,000 steps``, ``1.5e+12 training FLOPs``."""
@@ -318,8 +332,14 @@ def spent(budget: Mapping[str, Any]) -> str:
         return "its own budget"
     if kind == "flops":
         return f"{value:.3g} training FLOPs"
-    number = f"{value:,.0f}" if value == int(value) else f"{value:,g}"
-    return f"{number} {kind if value != 1 else kind.removesuffix('s')}"
+    return f"{_amount(value)} {kind if value != 1 else kind.removesuffix('s')}"
+
+
+def _amount(value: float) -> str:
+    """``60``, ``2,000``, ``7.5``, ``3e+12``."""
+    if value >= 1e10:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value == int(value) else f"{round(value, 2):,}"
 
 
 def distinct(values: Iterable[Any]) -> list[Any]:

@@ -32,6 +32,10 @@ LOSSY = (
     "is not coded, though their bytes are counted, so such figures are too low; they "
     "are ranked only where nothing beside them codes the whole text."
 )
+CLOCK = (
+    "Seconds at a check are interpolated: the clock is read between checks; a check "
+    "takes its share of the stretch of training steps that it falls into."
+)
 PAIRED = (
     "Differences are between runs of the same seed on the same stretches of validation "
     "text. Seeds and runs of neighbouring stretches are resampled 2,000 times; the "
@@ -50,7 +54,7 @@ def write(folder: str | Path) -> None:
     folder = Path(folder)
     results = read(folder / RESULTS)
     found = Comparison(results)
-    title, under = _title(found), _under(found)
+    title, under = _title(found), subtitle(found)
     parts = sections(found)
     page = html(title, under, parts)
     write_atomically(folder / PAGE, page.encode("utf-8", "replace"))
@@ -157,7 +161,11 @@ def sections(found: Comparison) -> list[Section]:
         _samples(found),
         _missing(found),
         _recipes(found),
-        Section("How it was measured", tables=[conditions.measured(found)]),
+        Section(
+            "How it was measured",
+            tables=[conditions.measured(found)],
+            notes=conditions.mixed_versions(found),
+        ),
     ]
     return [section for section in made if section]
 
@@ -167,9 +175,12 @@ def _title(found: Comparison) -> str:
     return f"{listed(models)} on {listed(found.corpora)}" if models else "No models"
 
 
-def _under(found: Comparison) -> str:
+def subtitle(found: Comparison) -> str:
+    """The budget of each run and what of it went to a search; the seeds."""
     seeds = len({cell["seed"] for cell in found.cells})
-    return f"{found.budget()} each, {plural(seeds, 'seed')}, made by lmzoo compare"
+    search = found.search()
+    spent = f"{found.budget()} each" + (f", of which {search}" if search else "")
+    return f"{spent}; {plural(seeds, 'seed')}; made by lmzoo compare"
 
 
 def _quality(found: Comparison) -> Section | None:
@@ -237,7 +248,9 @@ def _curves(found: Comparison) -> Section | None:
     order = sorted(curves.AXES, key=lambda key: key != own)  # the budget's axis first
     figures = [figure for key in order if (figure := curves.loss(found, key))]
     band = "A line is the mean over seeds, its band the lowest and the highest seed."
-    return Section("Learning curves", text=[band], figures=figures) if figures else None
+    notes = [CLOCK] if curves.loss(found, "seconds") else []
+    return Section("Learning curves", [band], figures=figures, notes=notes) \
+        if figures else None  # fmt: skip
 
 
 def _context(found: Comparison) -> Section | None:
@@ -294,7 +307,8 @@ def _tokenizers(found: Comparison) -> Section | None:
         "Bits per byte compare; nats per token and perplexity do not, because a longer "
         "token is harder to guess and there are fewer of them."
     ]
-    return Section("Word, character or subword", text=text, tables=[table])
+    notes = [LOSSY] if any(row.unknown for row in found.rows) else []
+    return Section("Word, character or subword", text, tables=[table], notes=notes)
 
 
 def _figures_that_misrank(found: Comparison) -> Section | None:

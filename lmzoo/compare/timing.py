@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain, pairwise, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmzoo.analysis.parameters import count
+from lmzoo.compare.matching import TOLERANCE
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
@@ -171,7 +172,8 @@ def ordering(timings: Mapping[str, Timing], name: str = "backward") -> str:
     """One sentence: does the expected order hold at the shortest length?
 
     Position-wise and convolutional models before the Transformer before the GRU. Two
-    models are in order only if their quartiles do not overlap.
+    models are in order only if their quartiles do not overlap. Pairs that are in order
+    and pairs that are not are both named, and whether the sizes were equal.
 
     Args:
         timings: what ``measure`` returned.
@@ -185,18 +187,31 @@ def ordering(timings: Mapping[str, Timing], name: str = "backward") -> str:
         missing = [" or ".join(g) for g, m in zip(ORDER, groups, strict=True) if not m]
         return f"expected order, {expected}: not checked, for want of {_and(missing)}"
     length = min(timing["lengths"][0] for timing in of.values())
-    wrong = []
+    right, wrong = [], []
     for quicker, slower in pairwise(groups):
-        for one in quicker:
-            wrong += [
-                f"{other} {relation} {one}"
-                for other in slower
-                if (relation := _relation(of[one], of[other], name))
-            ]
+        for one, other in product(quicker, slower):
+            relation = _relation(of[one], of[other], name)
+            if relation:
+                wrong.append(f"{other} {relation} {one}")
+            else:
+                right.append(f"{one} < {other}")
     ranked = sorted(chain(*groups), key=lambda model: of[model][name][0])
     found = " < ".join(f"{model} {of[model][name][0] * 1e3:.2f} ms" for model in ranked)
-    verdict = f"does not hold ({_and(wrong)})" if wrong else "holds"
-    return f"{passes} at {length} tokens, {found}: the expected order {verdict}"
+    verdict = "holds"
+    if wrong:
+        kept = f"of it holds {_and(right)}" if right else "nothing of it holds"
+        verdict = f"does not hold ({_and(wrong)}; {kept})"
+    where = f"{passes} at {length} tokens, {_sizes([of[model] for model in ranked])}"
+    return f"{where}, {found}: the expected order {verdict}"
+
+
+def _sizes(timings: list[Timing]) -> str:
+    """``equal parameters``, or how far the models are apart."""
+    counts = [timing["parameters"][0] for timing in timings]
+    low, high = min(counts), max(counts)
+    if high - low <= 2 * TOLERANCE * low:
+        return "equal parameters"
+    return f"{low:,} to {high:,} parameters"
 
 
 def _relation(one: Timing, other: Timing, name: str) -> str:

@@ -25,6 +25,10 @@ MISTAKES = [
     ("--vocab_size 0", "given 0"),
     ("--vocab_size x", "expected int, given x"),
     ("--lenghts 1", "unknown option --lenghts; did you mean --lengths?"),
+    ("--match.params 0", "--match.params 0: give a number above 0"),
+    ("--match.params x", "--match.params x: give a number above 0"),
+    ("--models gpt --match.params 20", "gpt cannot have 20 parameters"),
+    ("--match.parms 9", "unknown option --match.parms; did you mean --match.params?"),
     ("--plot .", "--plot . is a folder"),
     ("gpt", "gpt"),
 ]
@@ -44,18 +48,39 @@ def test_a_row_for_each_model_and_a_column_for_each_length(tmp_path: Path) -> No
     assert lines[0] == "1 sequence a pass (2, 4, 8 tokens), 1 thread, fp32 on the CPU"
     heads = [line.split() for line in lines if line.endswith("tokens/s")]
     assert [head[:-6] for head in heads] == [
-        ["forward,", "ms"],
-        ["forward", "+", "backward,", "ms"],
+        ["forward,", "ms", "parameters"],
+        ["forward", "+", "backward,", "ms", "parameters"],
     ]
     assert heads[0][-6:] == ["2", "4", "8", "exponent", "residual", "tokens/s"]
     for model in ("mlp", "gpt", "gru"):
         rows = [line for line in lines if re.match(rf"{model} +\d", line)]
         assert len(rows) == 2
-        assert all(len(row.split()) == 10 for row in rows)
-    assert "its table of positions grows" in result.out
-    assert result.out.count("the expected order ") == 2
+        assert all(len(row.split()) == 11 for row in rows)
+    assert "a table of positions grows" in result.out
+    assert " ".join(result.out.split()).count("the expected order ") == 2
     assert f"plot: {figure}" in result.out
     assert ET.fromstring(figure.read_text(encoding="utf-8")).tag.endswith("svg")
+
+
+def test_equal_parameters_are_found_and_said() -> None:
+    line = f"bench --models conv,mlp,gpt,gru {QUICK} --match.params 20k"
+    matched = lmzoo(line)
+    found = json.loads(lmzoo(f"{line} --json").out)
+
+    assert matched.code == 0, matched.err
+    assert all(19_600 <= one["parameters"][0] <= 20_400 for one in found.values())
+    for label, one in found.items():
+        rows = re.findall(rf"^{label} +([\d,]+) ", matched.out, re.MULTILINE)
+        assert rows == [f"{one['parameters'][0]:,}"] * 2
+    assert " ".join(matched.out.split()).count("tokens, equal parameters, ") == 2
+
+
+def test_what_cannot_be_sized_is_timed_and_marked() -> None:
+    result = lmzoo(f"bench --models mlp,conv-noncausal {QUICK} --match.params 20k")
+
+    assert result.code == 0, result.err
+    assert "conv-noncausal is an exhibit" in result.err
+    assert result.out.count("conv-noncausal (not matched) ") == 2
 
 
 def test_json_is_plain() -> None:

@@ -104,6 +104,10 @@ def test_the_record_says_what_was_spent(folder: Path) -> None:
     seconds = [point["seconds"] for point in record["curve"]]
     assert 0 < seconds[0] < seconds[1] < seconds[2] <= record["seconds"] * 1.5
     assert record["best"]["nll"] == min(point["nll"] for point in record["curve"])
+    ends = record["curve"][-1], record["last"]
+    for name in ("bits_per_byte", "accuracy"):
+        assert ends[0][name] == pytest.approx(ends[1][name])
+    assert set(record["versions"]) == {"torch", "lightning"}
     assert record["sample"]
     assert record["other"] is None
     assert "carried" in collect(trained(folder, "lstm"))["other"]["protocol"]

@@ -379,6 +379,40 @@ def test_a_sweep_is_shown_whole(tmp_path: Path) -> None:
     assert "| **0.003** | **2.4** |" in text
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"kind": "seconds", "value": 30}, "30 seconds each, of which 7.5 went to the"),
+        ({"kind": "steps", "value": 60}, "60 steps each, of which 14 went to the"),
+        ({"kind": "tokens", "value": 2_000_000}, "2,000,000 tokens each, of which"),
+        ({"kind": "flops", "value": 4e12}, "4e+12 training FLOPs each, of which 1e+12"),
+    ],
+)
+def test_what_the_search_took_of_the_budget_is_said(budget: dict, said: str) -> None:
+    tuned = {"trials": 7, "share": 0.25, "sweeps": {}, "chosen": {}}
+
+    assert said in report.subtitle(
+        Comparison(results(("gpt",), budget=budget, tuned=tuned))
+    )
+    assert "search" not in report.subtitle(Comparison(results(("gpt",), budget=budget)))
+
+
+def test_other_libraries_are_a_caveat(tmp_path: Path) -> None:
+    data = results(("gpt", "lstm"))
+    for one in data["cells"]:
+        one["versions"] = {"torch": "2.13.0", "lightning": "2.6.6"}
+    alike = made(tmp_path, data)[1]
+    data["cells"][-1]["versions"] = {"torch": "2.14.0", "lightning": "2.6.6"}
+    other = made(tmp_path, data)[1]
+
+    assert "not all made with the same libraries" not in alike
+    assert "torch 2.14.0, lightning 2.6.6 for lstm-char-1339" in other
+
+
+def test_how_seconds_were_read_is_said(whole) -> None:
+    assert all("Seconds at a check are interpolated" in form for form in whole)
+
+
 def test_an_unfinished_comparison_has_a_report(tmp_path: Path) -> None:
     data = results(("gpt", "lstm"), seeds=(1,))
     for name in ("gpt-char-1", "lstm-char-1"):

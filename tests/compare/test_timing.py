@@ -2,6 +2,8 @@
 
 import json
 import math
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -158,11 +160,14 @@ def test_what_cannot_be_timed_is_one_line(
 # ---- the sentence about the order ---------------------------------------------------
 
 
-def timed(**seconds: float) -> dict[str, Any]:
+def timed(
+    parameters: Mapping[str, int] = types.MappingProxyType({}), **seconds: float
+) -> dict[str, Any]:
     return {
         model: {
             "model": model,
             "lengths": [16],
+            "parameters": [parameters.get(model, 1_000)],
             "backward": [at],
             "backward_spread": [[0.9 * at, 1.1 * at]],
         }
@@ -174,8 +179,8 @@ def test_the_expected_order_holds() -> None:
     said = ordering(timed(gru=9e-3, conv=2e-3, gpt=4e-3, mlp=1e-3))
 
     assert said == (
-        "forward + backward at 16 tokens, mlp 1.00 ms < conv 2.00 ms < gpt 4.00 ms < "
-        "gru 9.00 ms: the expected order holds"
+        "forward + backward at 16 tokens, equal parameters, mlp 1.00 ms < conv 2.00 ms "
+        "< gpt 4.00 ms < gru 9.00 ms: the expected order holds"
     )
 
 
@@ -184,8 +189,20 @@ def test_what_breaks_the_order_is_named() -> None:
 
     assert said.endswith(
         "the expected order does not hold (gpt is quicker than bare, gpt is not told "
-        "apart from conv and gru is quicker than gpt)"
+        "apart from conv and gru is quicker than gpt; of it holds mlp < gpt)"
     )
+    said = ordering(timed(gru=1e-3, conv=5e-3, gpt=3e-3))
+    assert said.endswith("gru is quicker than gpt; nothing of it holds)")
+
+
+def test_sizes_are_equal_or_stand_in_the_sentence() -> None:
+    seconds = {"gru": 9e-3, "conv": 2e-3, "gpt": 4e-3}
+
+    near = ordering(timed({"gru": 1_020, "conv": 985}, **seconds))
+    far = ordering(timed({"gru": 1_100}, **seconds))
+
+    assert "16 tokens, equal parameters, conv" in near
+    assert "16 tokens, 1,000 to 1,100 parameters, conv" in far
 
 
 def test_without_the_models_the_order_is_not_checked() -> None:
