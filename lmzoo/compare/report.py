@@ -271,10 +271,11 @@ def _context(found: Comparison) -> Section | None:
     growth = tables.Table(heads, rows)
     one = next(iter(timing.values()), {})
     notes = [
-        f"Timed after training: {one['batch']} sequences a pass, {one['threads']} "
-        f"threads, medians of {one['rounds']} interleaved rounds; each model is built "
-        "anew for each length, with that context. The power is the slope of log time "
-        "on log length."
+        f"Timed after training: {one['batch']} sequences a pass, "
+        f"{plural(one['threads'], 'thread')}, medians of {one['rounds']} "
+        "interleaved rounds; each model is built anew for each "
+        "length, with that context. "
+        "The power is the slope of log time on log length."
     ] if rows and "rounds" in one else []  # fmt: skip
     if not figures:
         return None
