@@ -2,9 +2,9 @@
 
 from statistics import median
 
-from lmzoo.compare.reading import Comparison, context
+from lmzoo.compare.reading import Comparison, context, pick
 from lmzoo.compare.statistics import TIE, Pair
-from lmzoo.report.words import between, count, decimals, listed, plural, some
+from lmzoo.report.words import between, count, decimals, listed, percent, plural, some
 
 FEW = 3  # tied pairs that are named one by one
 
@@ -16,6 +16,7 @@ def caveats(found: Comparison) -> list[str]:
         *_resolution(found),
         *_few_seeds(found),
         *_protocols(found),
+        *_unknown(found),
         *_unequal(found),
         *_missing(found),
         "The best weights were chosen on the same validation part that these figures "
@@ -92,6 +93,17 @@ def _protocols(found: Comparison) -> list[str]:
     return [
         f"The models do not see the same context: {listed(words)}. A longer context is "
         "part of what a figure measures."
+    ]
+
+
+def _unknown(found: Comparison) -> list[str]:
+    """Rows that leave a part of the text unspelled."""
+    shares = [(row.label, pick(row.first, "unknown")) for row in found.rows]
+    return [
+        f"{label} does not spell out its unknown tokens ({percent(share)}), so its "
+        "place before models that spell everything is not shown."
+        for label, share in shares
+        if share and share >= 0.001
     ]
 
 

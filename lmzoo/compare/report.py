@@ -26,8 +26,8 @@ EXPLAINED = (
 )
 UNKNOWN = (
     "Unknown: share of the validation tokens that are not in the vocabulary. They are "
-    "predicted as one symbol and never spelled out, yet their bytes count, so {} stand "
-    "too low beside what spells everything."
+    "predicted as one symbol and never spelled out, yet their bytes count: beside what "
+    "spells everything, too few bits per byte stand for {}."
 )
 CLOCK = (
     "Seconds at a check are interpolated: the clock is read between checks; a check "

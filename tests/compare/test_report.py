@@ -327,7 +327,8 @@ def test_unknown_words_are_counted_and_warned_of(tmp_path: Path) -> None:
     text = made(tmp_path, data)[1]
 
     assert "| 4.23 % |" in text
-    assert "so gpt word stand too low" in text
+    assert "too few bits per byte stand for gpt word." in text
+    assert "gpt word does not spell out its unknown tokens (4.2 %)" in text
 
 
 def test_accuracy_misranks_across_tokenizers_and_that_is_found() -> None:
