@@ -98,7 +98,7 @@ def _launch(
         if jobs:
             launcher.run(jobs, done)
 
-    cells = comparison.cells()
+    cells = [cell for cell in comparison.cells() if cell.name in results.cells]
     if comparison.budget[0] == "seconds":
         timekeeping.keep(cells, results, run)
     else:
