@@ -56,9 +56,9 @@ part, every character from a full window. The published figures are the exercise
 those counted for it before (add-0.1; the last one Witten-Bell, on every fifth
 character); the floors here are lmzoo's own, Witten-Bell, on every character. 0.0272 is
 the best of the exercise's twelve untrained initialisations; the detached setting here
-is one initialisation, as untrained. The settings were chosen on this same part. The commit
-is that of the sitting that printed the table; it keeps the finished runs of earlier
-ones."""
+is one initialisation, as untrained. The settings were chosen on this same part. The
+commit is that of the sitting that printed the table; it keeps the finished runs of
+earlier ones."""
 
 
 def main() -> int:
