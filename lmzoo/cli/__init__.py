@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("lmzoo.cli.generate", "continue a text with a run"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
+    "inspect": ("lmzoo.cli.inspect", "look inside a run with one of the probes"),
     "bench": ("lmzoo.cli.bench", "time models against the length of a sequence"),
     "models": ("lmzoo.cli.models", "list the zoo"),
     "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
