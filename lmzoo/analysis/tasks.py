@@ -1,4 +1,4 @@
-r"""Tasks from a JSONL file: choices weighed, or exact continuations made, with examples.
+r"""Tasks from a JSONL file: choices weighed, or exact continuations, with examples.
 
 The first line may be a header, ``{"task": name, "what": what is tested, "metric":
 "choice" | "exact", "template": "{prompt}{answer}", "separator": "\n"}``; every other
