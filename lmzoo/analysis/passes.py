@@ -1,9 +1,10 @@
 """A pass over text: every target once, under the context rule of validation.
 
-The same windows (or carried streams) as ``lmzoo.text.loader.EvalLoader``, but any number
-of them, evenly spread over the text, so that a part of a long text can stand for it.
+The same windows (or carried streams) as ``lmzoo.text.loader.EvalLoader``, but any
+number of them, evenly spread, so that a part of a long text can stand for it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from lmzoo.models.base import LanguageModel, State
 from lmzoo.report.student import quantile
 from lmzoo.text.datamodule import TextDataModule
 
+LN2 = math.log(2)
 BLOCKS = 32  # consecutive stretches of a pass, for its interval
 
 
@@ -125,14 +127,30 @@ def losses(model: LanguageModel, where: Passage) -> np.ndarray:
     Raises:
         UsageError: the model's output is not a number.
     """
-    parts = []
+    parts = [_nats(logits, targets) for logits, targets in logits_of(model, where)]
+    return _in_order(np.concatenate(parts), where)
+
+
+def uncertainty(model: LanguageModel, where: Passage) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy of each prediction and loss of each target, bits, float64 (n,) twice.
+
+    Raises:
+        UsageError: the model's output is not a number.
+    """
+    entropies, costs = [], []
     for logits, targets in logits_of(model, where):
-        nll = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        parts.append(nll.double().cpu().numpy())
-    found = np.concatenate(parts)
-    if np.isnan(found).any():
+        spread = torch.special.entr(logits.softmax(-1)).sum(-1)  # 0 at probability 0
+        entropies.append(spread.double().cpu().numpy() / LN2)
+        costs.append(_nats(logits, targets) / LN2)
+    one, other = np.concatenate(entropies), np.concatenate(costs)
+    return _in_order(one, where), _in_order(other, where)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> np.ndarray:
+    found = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    if found.isnan().any():
         raise UsageError("the model's output is not a number; its weights are damaged")
-    return found[_order(where)] if where.carried else found
+    return found.double().cpu().numpy()
 
 
 def half_width(values: np.ndarray, blocks: int = BLOCKS) -> float | None:
@@ -175,18 +193,16 @@ def held_out(data: TextDataModule) -> str:
     raise UsageError(f"{data.corpus_name}: has no held-out part; name another --corpus")
 
 
-def _order(where: Passage) -> np.ndarray:
-    """Where each target of the text's order stands among carried chunks, (n,)."""
+def _in_order(values: np.ndarray, where: Passage) -> np.ndarray:
+    """Values of targets, as they were computed, in the order of the text, (n,)."""
+    if not where.carried:
+        return values
     lengths = where.ends - where.begins
-    rows, columns = np.meshgrid(
-        np.arange(len(lengths)), np.arange(int(lengths.max())), indexing="ij"
-    )
-    inside = columns < lengths[:, None]
-    rows, columns = rows[inside], columns[inside]  # in the order of the text
-    key = np.lexsort((columns, rows, columns // where.size))  # as they were computed
-    places = np.empty_like(key)
-    places[key] = np.arange(len(key))
-    return places
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    columns = np.concatenate([np.arange(length) for length in lengths])
+    found = np.empty_like(values)
+    found[np.lexsort((columns, rows, columns // where.size))] = values
+    return found
 
 
 def _ids(ids: np.ndarray, model: LanguageModel) -> Tensor:

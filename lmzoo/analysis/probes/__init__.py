@@ -1,1 +1,1 @@
-"""Probes: each one annotated function that looks at something and says what is there."""
+"""Probes: each one annotated function that looks at something, giving a Finding."""

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import (
     BLOCKS,
@@ -276,10 +274,10 @@ def _check(points: list[Point], held: Passage, split: str) -> str:
     found, of = max(off), f"{len(off)} of {len(points)} checkpoints"
     if found <= AGREE:
         exact = f"to within {found:.0e} nats" if found else "to the last digit"
-        return f"check: the validation loss that the run logged agrees at {of}, {exact}"
+        return f"check: the validation loss in the run's log agrees at {of}, {exact}"
     return (
-        f"check: the run's log DIFFERS at {of}, by up to {found:.2g} nats: it was written "
-        "under another precision or context rule, or its text has changed"
+        f"check: the run's log DIFFERS at {of}, by up to {found:.2g} nats: it was "
+        "written under another precision or context rule, or its text has changed"
     )
 
 
