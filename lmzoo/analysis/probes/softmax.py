@@ -283,12 +283,14 @@ def _text_chart(looks: Looks, texts: Sequence[Text], x: list[float], over: str) 
         rows = [looks.texts[text.name][step] for step in looks.steps]
         for name, key, style in (
             ("entropy", "entropy", 2 * i),
-            ("cross-entropy", "cross_entropy", 2 * i + 1),
+            ("paid", "cross_entropy", 2 * i + 1),
         ):
             y = [row[key] or 0.0 for row in rows]
             curves.append(Curve(f"{text.name}, {name}", x, y, style=style))
     title = f"{over}: expected and paid bits on text"
-    return lines(curves, title, "optimizer steps", "bits per token")
+    return lines(
+        curves, title, "optimizer steps", "bits per token; paid: cross-entropy"
+    )
 
 
 # ---- numbers -------------------------------------------------------------------------
