@@ -1,7 +1,8 @@
 """What a run expects at every checkpoint: after a prompt, and along whole texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmzoo.analysis.distributions import Path, along, greedy, hardened
 from lmzoo.analysis.history import History
@@ -15,7 +16,10 @@ from lmzoo.analysis.passes import (
 from lmzoo.analysis.prompts import Prompt
 from lmzoo.analysis.texts import text_for
 from lmzoo.generation import never_made
+from lmzoo.report.words import visible
 from lmzoo.text.datamodule import TextDataModule
+
+Names = Callable[[int], str]  # how a token reads
 
 
 @dataclass(frozen=True)
@@ -103,3 +107,65 @@ def look(
                 "cross_entropy": float(cost.mean()),
             }
     return looks
+
+
+# ---- numbers -------------------------------------------------------------------------
+
+
+def rows_of(looks: Looks, top: int, names: Names) -> list[dict[str, Any]]:
+    """The ``top`` likeliest at each place of each checkpoint, as a flat table."""
+    found = []
+    for step in looks.steps:
+        path = looks.own[step]
+        for place, entropy in enumerate(path.entropies.tolist()):
+            before = "".join(names(token) for token in path.tokens[:place])
+            for rank, (token, p) in enumerate(path.top(place, top), start=1):
+                found.append(
+                    {
+                        "step": step,
+                        "position": place + 1,
+                        "after": visible(before),
+                        "rank": rank,
+                        "token": visible(names(token)),
+                        "probability": p,
+                        "entropy_bits": entropy,
+                    }
+                )
+    return found
+
+
+def data_of(
+    history: History,
+    looks: Looks,
+    given: Prompt,
+    names: Names,
+    texts: Sequence[Text],
+) -> dict[str, Any]:
+    """All that was measured, JSON-plain."""
+    return {
+        "run": str(history.path),
+        "prompt": given.text,
+        "unit": "bits",
+        "final_choices": [names(token) for token in looks.last.tokens],
+        "hardened_at": looks.settled,
+        "checkpoints": [
+            {
+                "step": step,
+                "continuation": "".join(names(t) for t in looks.own[step].tokens),
+                "entropies": looks.own[step].entropies.tolist(),
+                "mean_entropy": float(looks.own[step].entropies.mean()),
+                "final_choice_probabilities": looks.fixed[step].chosen.tolist(),
+                "texts": {text.name: looks.texts[text.name][step] for text in texts},
+            }
+            for step in looks.steps
+        ],
+        "texts": [
+            {
+                "name": text.name,
+                "split": text.split,
+                "tokens": len(text.where.targets),
+                "domain": "out" if i else "in",
+            }
+            for i, text in enumerate(texts)
+        ],
+    }

@@ -1,66 +1,27 @@
 """The loss curve of a run, made again from nothing but its checkpoints."""
 
-import csv
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
+from lmzoo.analysis.checkpoint_losses import Loss, Point, logged, measurer
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import (
     BLOCKS,
     Passage,
     context_rule,
-    half_width,
     held_out,
-    losses,
     passage,
 )
 from lmzoo.analysis.texts import text_for
 from lmzoo.errors import UsageError
-from lmzoo.metrics import bits_per
 from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
 from lmzoo.report.lines import lines
-from lmzoo.report.spread import Spread
 from lmzoo.report.table import Table
 from lmzoo.report.words import count, decimals, percent, signed, with_interval
 from lmzoo.text.datamodule import TextDataModule
 
 AGREE = 1e-4  # nats; rounding in another order of sums stays far below
 PARTS = {"train": "train", "val": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What one part of the text costs: nats per token with half its 95 % interval."""
-
-    nll: float
-    half: float | None
-    bits_per_char: float
-
-    @property
-    def figure(self) -> Spread:
-        """As the report writes a figure with an interval."""
-        between = (
-            None if self.half is None else (self.nll - self.half, self.nll + self.half)
-        )
-        return Spread((self.nll,), self.nll, None, between)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A checkpoint's losses, and what the run logged for the held-out part."""
-
-    step: int
-    train: Loss
-    held_out: Loss
-    logged: float | None
-
-    @property
-    def gap(self) -> float:
-        """Held-out loss minus train loss, nats."""
-        return self.held_out.nll - self.train.nll
 
 
 def curve(
@@ -95,8 +56,8 @@ def curve(
     split = held_out(data)
     held = passage(model, data, split, max_tokens)
     train = passage(model, data, "train", len(held.targets))
-    log = _logged(history) if held.whole and split == "val" and not corpus else {}
-    measure = _measure(train, data, "train"), _measure(held, data, split)
+    log = logged(history) if held.whole and split == "val" and not corpus else {}
+    measure = measurer(train, data, "train"), measurer(held, data, split)
     points = [
         Point(
             step,
@@ -112,44 +73,16 @@ def curve(
         tables=[_table(points, PARTS[split])],
         figures={"loss": _chart(history, points, PARTS[split])},
         notes=_notes(points, train, held, data, split, context_rule(held, model)),
-        rows=[_row(point) for point in points],
+        rows=[point.plain() for point in points],
         data={
             "run": str(history.path),
             "corpus": data.corpus_name,
             "split": split,
             "tokens": {"train": len(train.targets), split: len(held.targets)},
             "context": context_rule(held, model),
-            "points": [_row(point) for point in points],
+            "points": [point.plain() for point in points],
         },
     )
-
-
-def _measure(where: Passage, data: TextDataModule, split: str) -> Callable[..., Loss]:
-    """What takes a model to its loss on these stretches."""
-    chars = float(data.lengths(split)[0].numpy()[where.targets].sum())
-
-    def measure(model: Any) -> Loss:
-        nats = losses(model, where)
-        return Loss(
-            float(nats.mean()), half_width(nats), bits_per(float(nats.sum()), chars)
-        )
-
-    return measure
-
-
-def _logged(history: History) -> dict[int, float]:
-    """Step -> validation loss as the run logged it; empty where there is no log."""
-    file = history.folder / "metrics.csv" if history.folder else None
-    if file is None or not file.is_file():
-        return {}
-    found: dict[int, float] = {}
-    with file.open(encoding="utf-8", newline="") as text:
-        for row in csv.DictReader(text):
-            try:
-                found[int(row["step"])] = float(row["val/nll"])
-            except (KeyError, TypeError, ValueError):  # a row of training, or torn
-                continue
-    return found
 
 
 # ---- what is shown -------------------------------------------------------------------
@@ -279,13 +212,3 @@ def _check(points: list[Point], held: Passage, split: str) -> str:
         f"check: the run's log DIFFERS at {of}, by up to {found:.2g} nats: it was "
         "written under another precision or context rule, or its text has changed"
     )
-
-
-def _row(point: Point) -> dict[str, Any]:
-    row: dict[str, Any] = {"step": point.step}
-    for name, loss in (("train", point.train), ("held_out", point.held_out)):
-        row[f"{name}_nll"] = loss.nll
-        row[f"{name}_half_width"] = loss.half
-        row[f"{name}_bits_per_char"] = loss.bits_per_char
-    row["gap"], row["logged_val_nll"] = point.gap, point.logged
-    return row

@@ -1,15 +1,14 @@
 """What a run writes at each checkpoint, how it differs from real text, and varies."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.prompts import Prompt, read_prompt
-from lmzoo.analysis.prose import FIGURES, averages
-from lmzoo.analysis.texts import text_for
+from lmzoo.analysis.prose import FIGURES, Averages, averages, real_text
 from lmzoo.analysis.variability import MISSING, PHRASE, variability
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate_texts
@@ -18,7 +17,7 @@ from lmzoo.report.finding import Finding
 from lmzoo.report.lines import lines
 from lmzoo.report.spread import Spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import NONE, count, percent, plural
+from lmzoo.report.words import NONE, count, listed, percent, plural
 from lmzoo.text.spans import Spans
 
 REAL = "held-out text"
@@ -28,7 +27,7 @@ HEADS = {
     "distinct_1": "dist-1",
     "distinct_2": "dist-2",
     "distinct_3": "dist-3",
-    "punctuation": "punctuation",
+    "punctuation": "punct.",
     "symbols": "symbols",
 }
 CHARTS = {
@@ -39,7 +38,6 @@ CHARTS = {
     ),
     "marks": ("Punctuation and symbols", ("punctuation", "symbols")),
 }
-Averages = Mapping[str, Spread]
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def samples(
             seed=seed,
         )
         made.append(Made(step, texts, averages(texts, spans)))
-    real, why = _real_text(history, made[-1].texts, spans)
+    real, why = real_text(history, made[-1].texts, spans)
     last = variability(made[-1].texts, spans)
     chance = "greedy" if not temperature else f"temperature {temperature:g}"
     chance += f", top_k {top_k}" if top_k else ""
@@ -137,29 +135,6 @@ def samples(
     )
 
 
-def _real_text(
-    history: History, texts: Sequence[str], spans: Spans | None
-) -> tuple[Averages | None, str]:
-    """The same figures of held-out text, cut to the samples' length; or why not."""
-    try:
-        data = text_for(history.run)
-    except UsageError as error:
-        return None, f"real text to compare with is not at hand: {error}"
-    split = next((s for s in ("val", "test") if len(data.prepared.tokens(s))), None)
-    length = max(1, sum(map(len, texts)) // len(texts))
-    text = data.text(split) if split else ""
-    places = len(text) - length
-    if places < 0:
-        return None, "the run has no held-out text as long as a sample to compare with"
-    number = max(len(texts), 10)
-    starts = [places * i // max(1, number - 1) for i in range(number)]
-    found = averages([text[start : start + length] for start in starts], spans)
-    return found, (
-        f"{REAL}: {number} stretches of the {split} part, as long as the samples "
-        f"({count(length)} characters), measured in the same way"
-    )
-
-
 # ---- words ---------------------------------------------------------------------------
 
 
@@ -182,7 +157,10 @@ def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]
             + f" (means of {plural(number, 'sample')})."
         )
     if real is not None and (gaps := _unlike(last.figures, real)):
-        said.append(f"At step {last.step:,}, beside {REAL}: {'; '.join(gaps)}.")
+        said.append(
+            f"Set beside {REAL} of the same length, the samples of step "
+            f"{last.step:,} lie {'; '.join(gaps)}."
+        )
     elif real is not None:
         said.append(
             f"At step {last.step:,} none of these figures is set apart from {REAL} of "
@@ -195,17 +173,15 @@ def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]
 
 
 def _unlike(made: Averages, real: Averages) -> list[str]:
-    """Figures whose intervals do not meet those of real text."""
-    found = []
+    """Figures whose intervals do not meet those of real text, in words."""
+    found: dict[str, list[str]] = {"below it": [], "above it": []}
     for name in FIGURES:
         one, other = made[name].interval, real[name].interval
         if one and other and (one[1] < other[0] or other[1] < one[0]):
-            side = "less" if one[1] < other[0] else "more"
-            found.append(
-                f"{side} {LONG[name]} ({_share(made[name])} against "
-                f"{_share(real[name])})"
-            )
-    return found
+            side = "below it" if one[1] < other[0] else "above it"
+            beside = f"{_share(made[name])} against {_share(real[name])}"
+            found[side].append(f"{LONG[name]} ({beside})")
+    return [f"{side} in {listed(names)}" for side, names in found.items() if names]
 
 
 LONG = {
@@ -237,6 +213,11 @@ def _notes(
         "lower with greater length; symbols: neither letters, digits, white space nor "
         "punctuation (Unicode categories); bands: 95 % intervals over samples",
     ]
+    if chance != "temperature 1":
+        notes.append(
+            "this way of sampling favours the likely: the figures are those of the "
+            "model and of the sampling together; --temperature 1 is the model's own"
+        )
     if spans is None:
         notes.append(f"the share of real words {MISSING}")
     return [*notes, why, *given.notes]
@@ -269,16 +250,15 @@ def _figures(
         if not names:
             continue
         curves = [_line(made, name, x, i) for i, name in enumerate(names)]
-        tops = [high for one in curves for high in (*one.y, *one.high) if high == high]
-        tops += [real[name].mean for name in names] if real else []
-        top = 1.0 if file != "marks" else 1.08 * max([*tops, 1e-3])
+        y = (0.0, 1.0) if file == "words" else None
+        marks = {f"{LONG[names[0]]} of {REAL}": real[names[0]].mean} if real else {}
         drawn[file] = lines(
             curves,
             f"{history.name}: {title[0].lower()}{title[1:]}",
             "optimizer steps",
             "share of the characters" if file == "marks" else "share",
-            (0.0, top),
-            {f"{LONG[name]}, real": real[name].mean for name in names} if real else {},
+            y,
+            marks,
         )
     return drawn
 

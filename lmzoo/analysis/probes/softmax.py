@@ -1,10 +1,17 @@
 """What comes next, over training: top choices, entropy, and when they settle."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lmzoo.analysis.expectations import Looks, Text, look, texts_for
+from lmzoo.analysis.expectations import (
+    Looks,
+    Names,
+    Text,
+    data_of,
+    look,
+    rows_of,
+    texts_for,
+)
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import context_rule
 from lmzoo.analysis.prompts import Prompt, read_prompt
@@ -18,7 +25,6 @@ from lmzoo.scoring.common import token_names
 
 TEXT = 4_000  # tokens of another corpus, where their number is not given
 LONGEST = 200  # characters of a continuation
-Names = Callable[[int], str]
 
 
 def softmax(
@@ -71,8 +77,8 @@ def softmax(
         ],
         figures=_figures(history, looks, names, texts),
         notes=_notes(history, looks, given, texts),
-        rows=_rows(looks, top, names),
-        data=_data(history, looks, given, names, texts),
+        rows=rows_of(looks, top, names),
+        data=data_of(history, looks, given, names, texts),
     )
 
 
@@ -291,64 +297,3 @@ def _text_chart(looks: Looks, texts: Sequence[Text], x: list[float], over: str) 
     return lines(
         curves, title, "optimizer steps", "bits per token; paid: cross-entropy"
     )
-
-
-# ---- numbers -------------------------------------------------------------------------
-
-
-def _rows(looks: Looks, top: int, names: Names) -> list[dict[str, Any]]:
-    """Every kept checkpoint, place and rank."""
-    found = []
-    for step in looks.steps:
-        path = looks.own[step]
-        for place, entropy in enumerate(path.entropies.tolist()):
-            before = "".join(names(token) for token in path.tokens[:place])
-            for rank, (token, p) in enumerate(path.top(place, top), start=1):
-                found.append(
-                    {
-                        "step": step,
-                        "position": place + 1,
-                        "after": visible(before),
-                        "rank": rank,
-                        "token": visible(names(token)),
-                        "probability": p,
-                        "entropy_bits": entropy,
-                    }
-                )
-    return found
-
-
-def _data(
-    history: History,
-    looks: Looks,
-    given: Prompt,
-    names: Names,
-    texts: Sequence[Text],
-) -> dict[str, Any]:
-    return {
-        "run": str(history.path),
-        "prompt": given.text,
-        "unit": "bits",
-        "final_choices": [names(token) for token in looks.last.tokens],
-        "hardened_at": looks.settled,
-        "checkpoints": [
-            {
-                "step": step,
-                "continuation": "".join(names(t) for t in looks.own[step].tokens),
-                "entropies": looks.own[step].entropies.tolist(),
-                "mean_entropy": float(looks.own[step].entropies.mean()),
-                "final_choice_probabilities": looks.fixed[step].chosen.tolist(),
-                "texts": {text.name: looks.texts[text.name][step] for text in texts},
-            }
-            for step in looks.steps
-        ],
-        "texts": [
-            {
-                "name": text.name,
-                "split": text.split,
-                "tokens": len(text.where.targets),
-                "domain": "out" if i else "in",
-            }
-            for i, text in enumerate(texts)
-        ],
-    }
