@@ -253,7 +253,24 @@ probes = Registry(
     plural="Probes",
     group="lmzoo.probes",
     base="",
-    builtins={},
+    builtins={
+        "frequencies": (
+            "lmzoo.analysis.probes.frequencies:frequencies",
+            "characters of corpora, and what they share",
+        ),
+        "samples": (
+            "lmzoo.analysis.probes.samples:samples",
+            "texts at every checkpoint, and how they vary",
+        ),
+        "curve": (
+            "lmzoo.analysis.probes.curve:curve",
+            "train and held-out loss, from the checkpoints alone",
+        ),
+        "softmax": (
+            "lmzoo.analysis.probes.softmax:softmax",
+            "what comes next: probabilities and entropy over training",
+        ),
+    },
 )
 
 register_model = models.register
