@@ -1,0 +1,1 @@
+"""What ``lmzoo inspect`` runs: one function a probe, each gives a ``Finding``."""
