@@ -253,7 +253,20 @@ probes = Registry(
     plural="Probes",
     group="lmzoo.probes",
     base="",
-    builtins={},
+    builtins={
+        "attention": (
+            "lmzoo.analysis.probes.attention:attention",
+            "where each head of each layer looks",
+        ),
+        "attribution": (
+            "lmzoo.analysis.probes.attribution:attribution",
+            "which positions of a prompt a next token depends on",
+        ),
+        "gradflow": (
+            "lmzoo.analysis.probes.gradflow:gradflow",
+            "how far back the gradient of one position's loss reaches",
+        ),
+    },
 )
 
 register_model = models.register

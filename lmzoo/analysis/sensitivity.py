@@ -96,9 +96,9 @@ class Inputs:
         def keep(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
                 first = output[0] if isinstance(output, tuple) else output
-                if isinstance(first, Tensor) and first.ndim == 3:
-                    if first.shape[:2] == shape and first.requires_grad:
-                        outputs[name] = first
+                vectors = isinstance(first, Tensor) and first.ndim == 3
+                if vectors and first.shape[:2] == shape and first.requires_grad:
+                    outputs[name] = first
 
             return hook
 
