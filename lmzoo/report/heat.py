@@ -33,8 +33,8 @@ class Shade:
         """From the smallest to the largest value, or from 0 to the largest."""
         some = [v for row in values for v in row if math.isfinite(v) and v > 0]
         high = top or max(some, default=1.0)
-        low = max(min(some, default=high / 10), LOWEST * high) if log else 0.0
-        return cls(low if low < high else high / 10, high, log)
+        low = min(max(min(some, default=high), LOWEST * high), high / 10)  # a decade
+        return cls(low if log else 0.0, high, log)
 
     def level(self, value: float) -> float:
         """Where a value lies, in [0, 1]."""

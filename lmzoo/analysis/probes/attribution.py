@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from lmzoo.report.bars import bars
 from lmzoo.report.finding import Finding
 from lmzoo.report.heat import heat_map
 from lmzoo.report.table import Table
-from lmzoo.report.words import decimals, listed, percent
+from lmzoo.report.words import decimals, percent
 from lmzoo.scoring.common import ready, token_names
 from lmzoo.text.tokenizers import Tokenizer
 
@@ -295,8 +295,8 @@ def _compared(looks: list[Look], beside: list[Look]) -> list[str]:
     one, other = looks[0], next(b for b in beside if b.method == looks[0].method)
     (first, before), (second, after) = map(concentration, (one.values, other.values))
     return [
-        f"Against {other.source} (step {other.step:,}) {one.method} ranks the positions "
-        f"with a Spearman correlation of {spearman_words(one, other)}: top position "
+        f"Against {other.source} (step {other.step:,}) {one.method} ranks the "
+        f"positions with a Spearman correlation of {spearman_words(one, other)}: top position "
         f"{one.top} there {other.top}, top share {percent(first, 0)} there "
         f"{percent(second, 0)}, entropy {before:.2f} there {after:.2f} bits; the "
         f"target's probability is {percent(math.exp(one.log_probability))} there "
