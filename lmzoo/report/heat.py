@@ -17,6 +17,7 @@ UNKNOWN = "#e3e7eb"
 WIDTH, LABELS = 660.0, 210.0  # of the sheet at least; of row labels at most
 TOP, GAP, BAR = 40.0, 26.0, 180.0
 LOWEST = 1e-6  # of the largest: where a logarithmic scale ends at the latest
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 Values = Sequence[Sequence[float]]
 
 
@@ -227,12 +228,14 @@ def scale(
     free = -math.inf
     for value in marks:
         share = _share(shade, value)
-        label = f"{value:.0e}" if shade.log else tick_label(value, step)
+        label = power(value) if shade.log else tick_label(value, step)
         x, half = left + BAR * share, text_width(label, SIZE - 2) / 2
         if x - half > free:
             sheet.text(max(x, left + half), top + 30, label, SIZE - 2, SOFT)
             free = max(x, left + half) + half + 6
     x = left + BAR + 16
+    if shade.log and any(0 < value < shade.low for row in values for value in row):
+        legend += f"; palest: {power(shade.low)} or less"
     if any(value == 0 for row in values for value in row):
         sheet.under.append(
             f'<rect x="{x:.1f}" y="{top:.1f}" width="14" height="14" fill="#ffffff" '
@@ -241,6 +244,17 @@ def scale(
         sheet.text(x + 20, top + 12, "exactly 0", SIZE - 1, SOFT, anchor="start")
         x += 34 + text_width("exactly 0", SIZE - 1)
     sheet.text(x, top + 12, legend, SIZE - 1, SOFT, anchor="start")
+
+
+def power(value: float) -> str:
+    """``0.05`` and ``3×10⁻⁸``: a value of a logarithmic scale."""
+    if 1e-3 <= value < 1e4:
+        return f"{value:.3g}"
+    digits, _, exponent = f"{value:.0e}".partition("e")
+    raised = str(int(exponent)).translate(RAISED)
+    return (
+        f"10{raised}" if digits == "1" else f"{digits}\N{MULTIPLICATION SIGN}10{raised}"
+    )
 
 
 def _cell(rows: int, columns: Sequence[str], room: float) -> tuple[float, float]:

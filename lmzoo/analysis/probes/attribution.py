@@ -296,8 +296,8 @@ def _compared(looks: list[Look], beside: list[Look]) -> list[str]:
     (first, before), (second, after) = map(concentration, (one.values, other.values))
     return [
         f"Against {other.source} (step {other.step:,}) {one.method} ranks the "
-        f"positions with a Spearman correlation of {spearman_words(one, other)}: top position "
-        f"{one.top} there {other.top}, top share {percent(first, 0)} there "
+        f"positions with a Spearman correlation of {spearman_words(one, other)}: top "
+        f"position {one.top} there {other.top}, top share {percent(first, 0)} there "
         f"{percent(second, 0)}, entropy {before:.2f} there {after:.2f} bits; the "
         f"target's probability is {percent(math.exp(one.log_probability))} there "
         f"{percent(math.exp(other.log_probability))}."

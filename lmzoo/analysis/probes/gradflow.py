@@ -315,7 +315,7 @@ def _norms(row: np.ndarray, position: int, subject: Subject) -> str:
         chart.draw(Curve("norm", reached.tolist(), row[reached].tolist()), high * 1.5)
     for s in reached:
         x, y = chart.x(float(s)), chart.y(float(row[s]))
-        chart.dot(x, y, "#0072B2", 4, "#ffffff")
+        chart.dot(x, y, "#0072B2", 5, "#ffffff")
     return chart.finish(title)
 
 
