@@ -270,6 +270,18 @@ probes = Registry(
             "lmzoo.analysis.probes.softmax:softmax",
             "what comes next: probabilities and entropy over training",
         ),
+        "attention": (
+            "lmzoo.analysis.probes.attention:attention",
+            "where each head of each layer looks",
+        ),
+        "attribution": (
+            "lmzoo.analysis.probes.attribution:attribution",
+            "which positions of a prompt a next token depends on",
+        ),
+        "gradflow": (
+            "lmzoo.analysis.probes.gradflow:gradflow",
+            "how far back the gradient of one position's loss reaches",
+        ),
     },
 )
 
