@@ -20,6 +20,9 @@ from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
 
 
+FORMAT = 1  # raise it whenever the same job would give another result
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all trainings of a study have in common."""
@@ -67,7 +70,8 @@ def result(
 
     Returns:
         ``steps`` -> for ``target`` and ``source`` nats per token, bits per character,
-        and nats and targets of each block; ``samples``, ``vocabulary``, ``seconds``.
+        and nats per character of each block; ``before``: the same of the run as it
+        was, under its own vocabulary; ``samples``, ``vocabulary``, ``seconds``.
     """
     file = kept / f"{job.folder_name}-{_key(job, plan, rate)}.json" if kept else None
     wanted = save / job.folder_name if save and job.start is not None else None
@@ -85,7 +89,7 @@ def _key(job: Job, plan: Plan, rate: float) -> str:
     """A fingerprint of all that decides the result."""
     history = job.history
     start = None if job.start is None else _digest(history.at(job.start))
-    told = [__version__, history.run.stored["arguments"], history.model_name, start,
+    told = [FORMAT, __version__, history.run.stored["arguments"], history.model_name, start,
             trained_on(history), corpus_of(history).arguments, job.corpus.arguments,
             job.corpus.sha256, job.seed, vars(plan), rate]  # fmt: skip
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -130,6 +134,7 @@ def _train(job: Job, plan: Plan, rate: float, save: Path | None) -> dict[str, An
     adapt(model, data, job.history, at=plan.at, lr=rate, watch=watch)
     if save:
         _save(model, data, job, max(plan.at), save)
+    before = None if job.start is None else _before(job, plan)
     seconds["all"] = time.perf_counter() - began
     return {
         "source": job.source,
@@ -138,9 +143,22 @@ def _train(job: Job, plan: Plan, rate: float, save: Path | None) -> dict[str, An
         "seed": job.seed,
         "lr": rate,
         "vocabulary": vocabulary.plain(),
+        "before": before,
         "steps": {str(step): value for step, value in steps.items()},
         "samples": {str(step): text for step, text in samples.items()},
         "seconds": seconds,
+    }
+
+
+def _before(job: Job, plan: Plan) -> dict[str, Any]:
+    """The run as it was: no new rows, what it does not know as it reads it."""
+    history = job.history
+    assert job.start is not None
+    model = history.at(job.start)
+    texts = {"target": job.corpus, "source": corpus_of(history)}
+    return {
+        name: _measured(model, text.under(history), plan.max_tokens)
+        for name, text in texts.items()
     }
 
 
@@ -198,7 +216,13 @@ def _save(
 
 
 def block_rates(
-    results: Sequence[dict[str, Any]], step: int, text: str
+    results: Sequence[dict[str, Any]], step: int | None, text: str
 ) -> list[list[float]]:
-    """Nats per character of each block, one list a seed."""
-    return [one["steps"][str(step)][text]["block_nats_per_char"] for one in results]
+    """Nats per character of each block, one list a seed; None: of the run as it was."""
+    return [measured(one, step, text)["block_nats_per_char"] for one in results]
+
+
+def measured(result: dict[str, Any], step: int | None, text: str) -> dict[str, Any]:
+    """What was measured after ``step``; None: of the run as it was."""
+    when = result["before"] if step is None else result["steps"][str(step)]
+    return when[text]

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lmzoo.analysis.transfer.cells import Plan, block_rates
+from lmzoo.analysis.transfer.cells import Plan, block_rates, measured
 from lmzoo.analysis.transfer.curves import curves
 from lmzoo.analysis.transfer.verdicts import Verdict, verdict
 from lmzoo.report.finding import Finding
 from lmzoo.report.spread import spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import decimals, listed, plural, seconds, signed
+from lmzoo.report.words import decimals, listed, plural, seconds
 
 Result = dict[str, Any]
 Pair = tuple[str, str]
@@ -63,12 +63,14 @@ def _judged(
         "zero": _mean(own, 0, "target"),
         "after": _mean(own, end, "target"),
         "control": _mean(control, end, "target"),
-        "source_before": _mean(own, 0, "source"),
+        "unadapted": _mean(own, None, "target"),
+        "source_before": _mean(own, None, "source"),
+        "source_zero": _mean(own, 0, "source"),
         "source_after": _mean(own, end, "source"),
         "against_zero": verdict(after, block_rates(own, 0, "target")),
         "against_new": verdict(after, block_rates(control, end, "target")),
         "forgotten": verdict(
-            block_rates(own, end, "source"), block_rates(own, 0, "source")
+            block_rates(own, end, "source"), block_rates(own, None, "source")
         ),
         "against_latest": None,
         "latest": latest,
@@ -79,9 +81,8 @@ def _judged(
     return row
 
 
-def _mean(results: Sequence[Result], step: int, text: str) -> float:
-    values = [one["steps"][str(step)][text]["nats_per_token"] for one in results]
-    return spread(values).mean
+def _mean(results: Sequence[Result], step: int | None, text: str) -> float:
+    return spread([measured(one, step, text)["nats_per_token"] for one in results]).mean
 
 
 # ---- words ---------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def _named(row: dict[str, Any]) -> str:
 
 
 def _verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
-    heads = ["pair", "from step", "zero-shot", f"after {end}", f"new, after {end}",
+    heads = ["pair", "from", "zero-shot", f"after {end}", f"new, after {end}",
              "against zero-shot", "against new weights"]  # fmt: skip
     several = any(row["against_latest"] for row in rows)
     body = []
@@ -159,19 +160,20 @@ def _verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
 
 
 def _forgetting(rows: Sequence[dict[str, Any]], end: int) -> Table:
-    heads = ["pair", "from step", "before", f"after {end}", "change", "verdict"]
+    heads = ["pair", "from step", "before", "step 0", f"after {end}", "verdict"]
     body = [
         [
             " → ".join(row["pair"]),
             f"{row['start']:,}",
             decimals(row["source_before"]),
+            decimals(row["source_zero"]),
             decimals(row["source_after"]),
-            signed(row["source_after"] - row["source_before"]),
             row["forgotten"].shown(),
         ]
         for row in rows
     ]
-    return Table(heads, body, "Source text, held out (forgetting)", (0, 5))
+    caption = "Source text, held out (forgetting): nats per token; before: the run as it was"
+    return Table(heads, body, caption, (0, 5))
 
 
 def _course(
@@ -219,6 +221,8 @@ def _notes(
         f"Measured on {most}the validation part of each text by the run's own protocol, "
         f"source and target under the same vocabulary.",
         _vocabulary_note(results),
+        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs on "
+        "both texts. Before is the run under its own vocabulary.",
         f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of two "
         f"95 % intervals: over blocks of text (seeds averaged) and over seeds (blocks "
         f"averaged)"
