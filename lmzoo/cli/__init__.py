@@ -20,6 +20,7 @@ COMMANDS = {
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
     "inspect": ("lmzoo.cli.inspect", "look inside a run with one of the probes"),
+    "transfer": ("lmzoo.cli.transfer", "models on each other's corpora"),
     "eval": ("lmzoo.cli.evaluate", "ask a run the questions of a task"),
     "bench": ("lmzoo.cli.bench", "time models against the length of a sequence"),
     "study": ("lmzoo.cli.study", "train, look inside, and write the report"),
