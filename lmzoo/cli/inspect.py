@@ -19,7 +19,7 @@ FOLDER = "the\n            folder inspect of the run, or of the working director
 
 def run(argv: list[str]) -> int:
     """Run one probe; returns the exit code."""
-    argv = _load_extra(argv)
+    argv = load_extra(argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
         return 0
@@ -30,7 +30,7 @@ def run(argv: list[str]) -> int:
     return call(f"inspect {name}", command(probe, _folder, FOLDER), argv[1:])
 
 
-def _load_extra(argv: list[str]) -> list[str]:
+def load_extra(argv: list[str]) -> list[str]:
     """Run the files of ``--extra-probe``; what is left of the line."""
     words, rest = list(argv), []
     while words:
