@@ -155,7 +155,7 @@ def markdown(
     page: str,
     pictures: Mapping[str, str] | None = None,
 ) -> str:
-    """The same words and tables; figures as ``pictures`` (SVG -> file), or in ``page``."""
+    """The same words and tables; figures by ``pictures`` (SVG to file), or ``page``."""
     pictures = pictures or {}
     parts = [f"# {_inline(title)}", _inline(under)]
     for i, section in enumerate(sections):
