@@ -3,8 +3,10 @@
 Table I of two students' reports, and the few-shot log of the first.
 """
 
+import math
 from typing import Any
 
+from lmzoo import runs
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table
 from lmzoo.report.words import NONE, decimals, listed
@@ -48,8 +50,17 @@ def _roles(study: Study) -> dict[str, str]:
         here = [name for name in prompt.home if name in recipe.corpora]
         for role in (role for role in prompt.home if role in ROLES):
             if here:
-                found[role] = here[0]
+                found[role] = _label(study, here[0])
     return found
+
+
+def _label(study: Study, corpus: str) -> str:
+    """What the transfer tables call a corpus: by its own name, not the study's."""
+    for name, (_, own) in study.recipe.runs().items():
+        if own == corpus:
+            described = runs.read_manifest(study.places[name]).get("data") or {}
+            return str(described.get("name", corpus))
+    return corpus
 
 
 def _matrix(study: Study) -> dict[tuple[str, str], float]:
@@ -96,15 +107,15 @@ def _few_shot(study: Study, roles: dict[str, str]) -> dict[int, float]:
     for row in rows:
         if not _is_pair(row, wanted):
             continue
-        step, value = row.get("step"), row.get("target_nats_per_char")
-        if isinstance(step, int) and isinstance(value, int | float):
-            values.setdefault(step, []).append(float(value))
+        step, bits = row.get("step"), row.get("bits_per_char")
+        if isinstance(step, int) and isinstance(bits, int | float):
+            values.setdefault(step, []).append(bits * math.log(2))
     return {step: sum(found) / len(found) for step, found in sorted(values.items())}
 
 
 def _is_pair(row: dict[str, Any], wanted: tuple[str | None, str | None]) -> bool:
-    if row.get("start") in (None, "new"):  # the control, which starts anew
-        return False
+    if not isinstance(row.get("start"), int) or row.get("text") != "target":
+        return False  # the control, which starts anew; what is forgotten
     return (row.get("source"), row.get("target")) == wanted
 
 

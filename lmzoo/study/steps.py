@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmzoo import runs
 from lmzoo.analysis.history import History
 from lmzoo.analysis.transfer.fewshot import fewshot
 from lmzoo.analysis.transfer.matrix import matrix
@@ -95,27 +96,51 @@ def steps(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
 
 def attributions(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
     """Section X: each model on each prompt; out of its domain before and after."""
-    made = []
+    made: list[Step] = []
     for name, path in places.items():
-        model, corpus = recipe.runs()[name]
+        found = adapted_runs(folder / "adapted", path)
         for i, prompt in enumerate(recipe.prompts):
             options = {"prompt": prompt.text, "target": prompt.target}
             options |= {"methods": "grad_norm", **recipe.of("attribution")}
-            home = next((c for c in prompt.home if c in recipe.corpora), "")
-            used = [path]
-            if home and home != corpus:
-                found = adapted_runs(folder / "adapted", path)
-                target = places[f"{model}-{home}"]
-                if after := found.get(History(target).run.stored["data"]["described"][
-                    "sha256"
-                ]):  # fmt: skip
-                    options["against"] = str(after)
-                    used.append(after)
-            made.append(
-                Step("X", f"attribution-{name}-{i + 1}", "attribution", str(path),
-                     options, tuple(used))
-            )  # fmt: skip
+            after = found.get(_home_text(recipe, places, name, prompt))
+            made += _attributed(f"attribution-{name}-{i + 1}", path, after, options)
     return made
+
+
+def _attributed(
+    name: str, before: Path, after: Path | None, options: dict[str, Any]
+) -> list[Step]:
+    """In one figure where both read the prompt alike, else in one each.
+
+    Few-shot training gives new characters of a prompt rows of their own: what was
+    <unk> before is then another token.
+    """
+    if after is None:
+        return [Step("X", name, "attribution", str(before), options, (before,))]
+    one, other = (
+        History(path).tokenizer.encode(options["prompt"]).tolist()
+        for path in (before, after)
+    )
+    if one == other:
+        both = {**options, "against": str(after)}
+        return [Step("X", name, "attribution", str(before), both, (before, after))]
+    last = {**options, "checkpoints": "last"}
+    return [
+        Step("X", name, "attribution", str(before), options, (before,)),
+        Step("X", f"{name}-after", "attribution", str(after), last, (after,)),
+    ]
+
+
+def _home_text(
+    recipe: Recipe, places: dict[str, Path], name: str, prompt: Prompt
+) -> str:
+    """SHA-256 of the text in whose domain a prompt is, if it is not the run's own."""
+    model, corpus = recipe.runs()[name]
+    home = next((one for one in prompt.home if one in recipe.corpora), corpus)
+    if home == corpus:
+        return ""
+    manifest = runs.read_manifest(places[f"{model}-{home}"])
+    return str((manifest.get("data") or {}).get("sha256", ""))
 
 
 def _each(

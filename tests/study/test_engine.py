@@ -31,14 +31,15 @@ options:
   matrix: {{max_tokens: 500}}
   fewshot: {{at: "0,2,4", seeds: 1, max_tokens: 500, length: 10}}
 """
-STEPS = 1 + 2 * 4 + 1 + 2 + 4  # attribution apart, for its target is not in the texts
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("study")
     (made / "bells.txt").write_text("the bells ring over a town by the sea\n" * 300)
-    (made / "math.txt").write_text("the sum of x^2 over a set is bounded by x^3\n" * 300)
+    (made / "math.txt").write_text(
+        "the sum of x^2 over a set is bounded by x^3\n" * 300
+    )
     write(made, 2)
     return made
 
@@ -91,7 +92,9 @@ def test_what_cannot_be_done_is_said_and_stops_nothing(
     assert "attribution-gpt-bells-2" in first.err
     page = (folder / "study" / "report.html").read_text()
     assert "not possible" in page
-    assert (folder / "study" / "findings" / "attribution-gpt-bells-1.json").is_file()
+    assert (
+        folder / "study" / "findings" / "attribution-gpt-bells-1-after.json"
+    ).is_file()
 
 
 def test_again_it_does_nothing(first: Result, folder: Path) -> None:
