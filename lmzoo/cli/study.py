@@ -43,9 +43,8 @@ def study(recipe: str, *, corpora: str = "", out: str = "", parallel: int = 1) -
     sources = dict.fromkeys(models.entry(name).source for name in wanted.models)
     plugins = [source for source in sources if source.endswith(".py")]
     folder = Path(out or f"studies/{wanted.name}-{wanted.digest()}")
-    # torch: after a typing error had its answer
-    from lmzoo.study import report
-    from lmzoo.study.engine import conduct
+    from lmzoo.study import report  # torch: after a typing error had its answer
+    from lmzoo.study.engine import conduct  # the same
 
     before = signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: fit saves first
     try:

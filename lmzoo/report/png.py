@@ -184,9 +184,8 @@ MARKS = {
 
 def _figure(width: float, height: float) -> Any:
     try:
-        # the extra plots
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # the extra plots
+        from matplotlib.figure import Figure  # the same
     except ImportError as error:
         raise UsageError(
             "PNG needs matplotlib: pip install lmzoo[plots]; SVG needs nothing"

@@ -26,7 +26,11 @@ def architecture(run: "str | History") -> Finding:
     history = open_history(run)
     model = history.at(history.last)
     arguments = dict(history.run.stored["arguments"])
-    sizes = {words: arguments[key] for key, words in NAMED.items() if key in arguments}
+    sizes = {
+        words: arguments[key]
+        for key, words in NAMED.items()
+        if arguments.get(key) is not None
+    }
     parameters = sum(p.numel() for p in model.parameters())
     told = ", ".join(f"{words} {value}" for words, value in sizes.items())
     return Finding(

@@ -50,7 +50,13 @@ def contents(study: Study) -> list[Section]:
         lead = domains(study) if number == "IX" else None
         first = [lead] if lead else []
         every = [*first, *(one for _, one in found)]
-        made.append(Section(heading, text=_lead(every, number), notes=refused))
+        lines = _lead(every, number)
+        if len(every) == 1 and not refused:  # one heading is enough
+            alone = every[0].section()
+            alone.title, alone.text = heading, [*lines, *alone.text]
+            made.append(alone)
+            continue
+        made.append(Section(heading, text=lines, notes=refused))
         made += [_placed(number, one) for one in every]
     last = beside_the_lab(study)
     made.append(last.section())
@@ -60,8 +66,6 @@ def contents(study: Study) -> list[Section]:
 def _placed(number: str, found: Finding) -> Section:
     section = found.section()
     section.title = f"{number} · {found.title}"
-    if number == "II":  # one drawing takes a column, not the page
-        section.figures = list(found.figures.values())
     return section
 
 
