@@ -2,7 +2,7 @@
 
 python benchmarks/harness.py RUN --write
 
-Exports the run (``lmzoo export --format hf``), lets the harness (extra ``bench``) sum
+Exports the run (``lmzoo export --to hf``), lets the harness (extra ``bench``) sum
 log-likelihoods of held-out windows by its own transformers wrapper, and asks lmzoo the
 same of the run. Windows are as long as the context, so both see the same; what the
 harness calls the request is token ids, so neither side encodes anything.
@@ -30,13 +30,11 @@ def windows(run: runs.Run, number: int) -> list[list[int]]:
     data = text_for(run)
     data.setup("validate")
     context, found = run.model.context_length, []
-    for tokens, targets in data.val_dataloader():
-        for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+    for batch in data.val_dataloader():
+        for row, wanted in zip(batch[0].tolist(), batch[1].tolist(), strict=True):
             if len(row) == context and min(wanted) >= 0:
                 found.append([*row, wanted[-1]])
-            if len(found) == number:
-                return found
-    return found
+    return found[:: max(1, len(found) // number)][:number]
 
 
 @torch.inference_mode()
@@ -62,7 +60,7 @@ def by_harness(folder: Path, rows: list[list[int]]) -> list[float]:
 
 def export(run: Path, folder: Path) -> None:
     """What a user types."""
-    line = ["export", str(run), "--format", "hf", "--out", str(folder)]
+    line = ["export", str(run), "--to", "hf", "--out", str(folder)]
     subprocess.run([sys.executable, "-m", "lmzoo", *line], check=True)
 
 
