@@ -55,6 +55,7 @@ class _Sheet:
             self._draw(mark, order)
 
     def pixels(self, scale: float) -> bytes:
+        """The PNG file."""
         file = io.BytesIO()
         with warnings.catch_warnings():  # a symbol that no font here has is a box
             warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
@@ -84,6 +85,7 @@ class _Sheet:
         MARKS[name](self, mark, order)
 
     def rect(self, mark: Mark, order: int) -> None:
+        """A rectangle, its corners round or not."""
         from matplotlib import patches  # the extra plots
 
         x, y, width, height = _numbers(mark, "x", "y", "width", "height")
@@ -96,25 +98,31 @@ class _Sheet:
         self._add(shape, mark, order)
 
     def circle(self, mark: Mark, order: int) -> None:
+        """A circle."""
         from matplotlib import patches  # the extra plots
 
         x, y, radius = _numbers(mark, "cx", "cy", "r")
         self._add(patches.Circle((x, y), radius), mark, order)
 
     def polygon(self, mark: Mark, order: int) -> None:
+        """A closed line."""
         self._path([_points(mark)], mark, order, closed=True)
 
     def polyline(self, mark: Mark, order: int) -> None:
+        """An open line."""
         self._path([_points(mark)], mark, order)
 
     def line(self, mark: Mark, order: int) -> None:
+        """A straight line."""
         x1, y1, x2, y2 = _numbers(mark, "x1", "y1", "x2", "y2")
         self._path([[(x1, y1), (x2, y2)]], mark, order)
 
     def path(self, mark: Mark, order: int) -> None:
+        """Lines along commands."""
         self._path(_strokes(mark.attrib["d"]), mark, order)
 
     def text(self, mark: Mark, order: int) -> None:
+        """Words at a point, turned or not."""
         x, y = _numbers(mark, "x", "y")
         size, bold = float(mark.get("font-size", 16)), _bold(mark)
         content = "".join(mark.itertext())
