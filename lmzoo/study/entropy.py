@@ -16,7 +16,8 @@ def domains(study: Study) -> Finding | None:
         prompt = study.recipe.prompts[int(number) - 1]
         points = found.data.get("checkpoints") or []
         if points:
-            last = float(points[-1]["mean_entropy"])
+            newest = max(points, key=lambda point: point["step"])
+            last = float(newest["mean_entropy"])
             home = in_domain(study.recipe, name, prompt)
             cells[name, int(number)] = last, home, found.data.get("hardened_at")
     if not cells:
@@ -28,7 +29,7 @@ def domains(study: Study) -> Finding | None:
         for number, _ in prompts:
             value, home, step = cells.get((name, number), (None, False, None))
             mark = " in domain" if home else ""
-            row += [f"{decimals(value, 2)}{mark}", NONE if step is None else str(step)]
+            row += [f"{decimals(value, 2)}{mark}", _steps(step)]
         rows.append(row)
     heads = ["model"]
     for _, prompt in prompts:
@@ -47,6 +48,12 @@ def domains(study: Study) -> Finding | None:
         ],
         data={"in": inside.values, "out": outside.values},
     )
+
+
+def _steps(hardened: object) -> str:
+    """One step for each character; a dash where the choice still changes."""
+    steps = hardened if isinstance(hardened, list) else [hardened]
+    return ", ".join(NONE if step is None else str(step) for step in steps)
 
 
 def _sentence(inside: Spread, outside: Spread) -> str:
