@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from lmzoo.errors import UsageError
 
@@ -40,7 +41,7 @@ class Registry:
         noun: what is registered, for messages ("model").
         plural: the same for a list ("Models in the zoo").
         group: entry-point group that other packages use.
-        base: "module:Class" that every member must derive from.
+        base: "module:Class" that every member must derive from; "" for functions.
         builtins: name -> ("module:Class", one line).
     """
 
@@ -99,12 +100,12 @@ class Registry:
         """``name`` as the dotted path that jsonargparse and YAML files use."""
         return self.entry(name).target.replace(":", ".")
 
-    def load(self, name: str) -> type:
-        """Import the class called ``name``, and nothing else.
+    def load(self, name: str) -> Any:
+        """Import the class or function called ``name``, and nothing else.
 
         Raises:
-            UsageError: unknown name, a module that fails to import, or a class that
-                does not derive from the registry's base.
+            UsageError: unknown name, a module that fails to import, a class that does
+                not derive from the registry's base, or no function where one should be.
         """
         entry = self.entry(name)
         module, _, attribute = entry.target.partition(":")
@@ -135,8 +136,8 @@ class Registry:
                 return entry.name
         return class_path
 
-    def register(self, name: str) -> Callable[[type], type]:
-        """Class decorator that puts a class of a plugin file into the table.
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Decorator that puts a class or function of a plugin file into the table.
 
         Harmless in an installed package, whose entry point names the same class.
 
@@ -145,7 +146,7 @@ class Registry:
         """
         return partial(self._add, name)
 
-    def _add(self, name: str, cls: type) -> type:
+    def _add(self, name: str, cls: Any) -> Any:
         source = getattr(sys.modules.get(cls.__module__), "__file__", None)
         source = source or cls.__module__
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -167,10 +168,14 @@ class Registry:
         """Drop a name that a plugin file registered."""
         self._files.pop(name, None)
 
-    def _require_base(self, name: str, cls: object, source: str) -> None:
+    def _require_base(self, name: str, found: object, source: str) -> None:
+        if not self.base:
+            if isinstance(found, type) or not callable(found):
+                raise UsageError(f"the {self.noun} {name!r} of {source} is no function")
+            return
         module, _, attribute = self.base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
-        if not (isinstance(cls, type) and issubclass(cls, base)):
+        if not (isinstance(found, type) and issubclass(found, base)):
             raise UsageError(
                 f"the {self.noun} {name!r} of {source} is not a {attribute}: "
                 f"derive it from {module}.{attribute}"
@@ -243,24 +248,66 @@ data_modules = Registry(
     builtins={"text": ("lmzoo.text.datamodule:TextDataModule", "any text, in windows")},
 )
 
+probes = Registry(
+    noun="probe",
+    plural="Probes",
+    group="lmzoo.probes",
+    base="",
+    builtins={
+        "frequencies": (
+            "lmzoo.analysis.probes.frequencies:frequencies",
+            "characters of corpora, and what they share",
+        ),
+        "samples": (
+            "lmzoo.analysis.probes.samples:samples",
+            "texts at every checkpoint, and how they vary",
+        ),
+        "curve": (
+            "lmzoo.analysis.probes.curve:curve",
+            "train and held-out loss, from the checkpoints alone",
+        ),
+        "softmax": (
+            "lmzoo.analysis.probes.softmax:softmax",
+            "what comes next: probabilities and entropy over training",
+        ),
+        "attention": (
+            "lmzoo.analysis.probes.attention:attention",
+            "where each head of each layer looks",
+        ),
+        "attribution": (
+            "lmzoo.analysis.probes.attribution:attribution",
+            "which positions of a prompt a next token depends on",
+        ),
+        "gradflow": (
+            "lmzoo.analysis.probes.gradflow:gradflow",
+            "how far back the gradient of one position's loss reaches",
+        ),
+    },
+)
+
 register_model = models.register
+register_probe = probes.register
 
 
-def load_plugin(path: str) -> None:
-    """Run a plugin file, so that its ``@register_model`` lines take effect.
+def load_plugin(path: str, option: str = "--plugin") -> None:
+    """Run a plugin file, so that its ``@register_...`` lines take effect.
 
     A plugin is code: give only files that you would run.
+
+    Args:
+        path: of the file.
+        option: that named it, for messages.
 
     Raises:
         UsageError: no such file, or the file fails, with its own message.
     """
     file = Path(path)
     if file.suffix != ".py" or not file.is_file():
-        raise UsageError(f"--plugin {path}: no such Python file")
+        raise UsageError(f"{option} {path}: no such Python file")
     module = f"lmzoo_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', file.stem)}"
     spec = importlib.util.spec_from_file_location(module, file.resolve())
     if spec is None or spec.loader is None:
-        raise UsageError(f"--plugin {path}: not a Python file that can be loaded")
+        raise UsageError(f"{option} {path}: not a Python file that can be loaded")
     loaded = importlib.util.module_from_spec(spec)
     sys.modules[module] = loaded
     try:
@@ -271,14 +318,14 @@ def load_plugin(path: str) -> None:
     except Exception as error:  # whatever the file raises is the user's to see, briefly
         _unload(module)
         raise UsageError(
-            f"--plugin {path}: {type(error).__name__}: {error}; mend the file"
+            f"{option} {path}: {type(error).__name__}: {error}; mend the file"
         ) from error
 
 
 def _unload(module: str) -> None:
     with contextlib.suppress(KeyError):
         del sys.modules[module]
-    for registry in (models, data_modules):
+    for registry in (models, data_modules, probes):
         for name, entry in list(registry._files.items()):
             if entry.target.startswith(f"{module}:"):
                 registry.forget(name)

@@ -3,23 +3,27 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from lmzoo.cli.compare_arguments import read
-from lmzoo.registry import models
+from lmzoo.cli import compare_arguments
+from lmzoo.registry import models, probes
+from lmzoo.study.recipe import read
+from lmzoo.study.steps import OWN
 from tests.cli.runner import lmzoo
 
 FOLDER = Path(__file__).parent.parent / "configs"
 EVERY = sorted(FOLDER.glob("*.yaml"))
-FILES = [file for file in EVERY if not file.stem.startswith("compare_")]
-COMPARED = [file for file in EVERY if file not in FILES]
+STUDIES = [file for file in EVERY if file.stem.startswith("study_")]
+COMPARED = [file for file in EVERY if file.stem.startswith("compare_")]
+FITS = [file for file in EVERY if file not in (*STUDIES, *COMPARED)]
 
 
 def test_every_member_has_a_file() -> None:
     members = set(models._builtins) - {"pretrained"}  # which starts from a folder
-    assert members <= {file.stem for file in FILES}
+    assert members <= {file.stem for file in FITS}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FITS, ids=lambda file: file.stem)
 def test_it_parses(file: Path) -> None:
     result = lmzoo(f"fit --config {file} --print_config")
     assert result.code == 0, result.err
@@ -29,12 +33,40 @@ def test_it_parses(file: Path) -> None:
 
 @pytest.mark.parametrize("file", COMPARED, ids=lambda file: file.stem)
 def test_a_comparison_is_understood_and_each_of_its_cells_by_fit(file: Path) -> None:
-    comparison = read(["--config", str(file)]).comparison
+    comparison = compare_arguments.read(["--config", str(file)]).comparison
 
     assert len(comparison.seeds) >= 3
     for variant in comparison.variants():
         result = lmzoo(f"fit {' '.join(variant.arguments(1))} --print_config")
         assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_trains_what_fit_understands(file: Path) -> None:
+    recipe = read(yaml.safe_load(file.read_text()), str(file))
+    for name in recipe.runs():
+        line = " ".join(recipe.arguments(name))
+        result = lmzoo(f"fit {line} --print_config")
+        assert result.code == 0, result.err
+    every = recipe.fit["checkpoints.every_n_steps"]
+    assert recipe.early is not None
+    assert recipe.early % every == 0
+    assert recipe.early < recipe.fit["trainer.max_steps"]
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_has_the_fixed_prompts_and_options_that_are_read(file: Path) -> None:
+    recipe = read(yaml.safe_load(file.read_text()), str(file))
+    assert [(one.text, one.target) for one in recipe.prompts] == [
+        ("The integral of x^2 is", "x"),
+        ("In biology, mitochondria are", "p"),
+        ("Once upon a time", "a"),
+    ]
+    named = {"outputs": "samples", "matrix": "", "fewshot": ""}
+    for probe, options in recipe.options.items():
+        function = OWN.get(f"transfer-{probe}")
+        function = function or probes.load(named.get(probe, probe))
+        assert set(options) <= set(function.__annotations__), probe
 
 
 def test_what_is_printed_loads_back(tmp_path: Path) -> None:

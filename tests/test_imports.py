@@ -37,6 +37,7 @@ FLOORS = [
     },
     {"classification"},
     {"analysis", "compare", "web"},
+    {"study"},
     {"cli"},
     {"__main__"},
 ]

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmzoo.analysis.texts import own_arguments
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate
 from lmzoo.models.base import LanguageModel
-from lmzoo.rebuild import check_plain
 from lmzoo.runs import Run
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.text.protocol import Tokenizer
@@ -205,7 +205,7 @@ def training_text(run: Run, path: str | None = None) -> Source:
     Raises:
         UsageError: no text to be found, or the run's own has changed.
     """
-    arguments = _arguments(run)
+    arguments = own_arguments(run)
     if path is not None:
         arguments |= {"corpus": None, "path": path}
     wanted = ((run.stored["data"]).get("described") or {}).get("tokens_sha256")
@@ -229,17 +229,6 @@ def training_text(run: Run, path: str | None = None) -> Source:
         raise UsageError(str(error).replace("--data.path", "--probe_text")) from error
     name = f"{data.corpus_name}, {FOREIGN}"
     return Source(data.train_tokens, data.val_tokens, name)
-
-
-def _arguments(run: Run) -> dict[str, Any]:
-    """What a run's data module was made with, and the run's own tokenizer."""
-    stored = run.stored.get("data") or {}
-    if stored.get("name") != "text":
-        raise UsageError(f"{run.path}: only a run on text can be probed with prefixes")
-    arguments = dict(stored.get("arguments") or {})
-    check_plain(arguments, f"{run.path}: data")
-    state = {"tokenizer_state": run.stored["tokenizer"], "extend_tokenizer": False}
-    return {**arguments, **state}
 
 
 def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:

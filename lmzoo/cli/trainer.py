@@ -24,7 +24,6 @@ from lmzoo.cli import (
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
 from lmzoo.cli.sections import Parser, add_classes, add_sections
-from lmzoo.cli.warm_start import warm_start
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
@@ -34,6 +33,7 @@ from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Telemetry
+from lmzoo.training.warm_start import warm_start
 
 
 def train(request: Request) -> None:

@@ -187,6 +187,20 @@ class LanguageModel(TrainingSteps):
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
         return {n: m for n, m in self.named_children() if n != "metrics"}
 
+    def attention_maps(self, tokens: Tensor) -> Tensor:
+        """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1.
+
+        Entry [b, l, h, t, s] is how much position t of layer l takes from position s.
+
+        Raises:
+            UsageError: the model has no attention, or does not tell it.
+        """
+        del tokens
+        raise UsageError(
+            f"{type(self).__name__} has no attention to look at; its gradients show "
+            f"what it depends on: lmzoo inspect attribution or gradflow"
+        )
+
     @classmethod
     def expected_initial_nll(cls, vocab_size: int) -> float:
         """Nats per token before training: ln V unless the class says otherwise."""

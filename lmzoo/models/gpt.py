@@ -204,7 +204,11 @@ class GPT(LanguageModel):
         return logits, cache._replace(tokens=window, seen=end)
 
     def attention_maps(self, tokens: Tensor) -> Tensor:
-        """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1."""
+        """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1.
+
+        They are recomputed from queries and keys: the kernel that ``forward`` uses
+        keeps none.
+        """
         x, maps = self._inputs(tokens), []
         for layer in (m for m in self.modules() if isinstance(m, Block)):
             maps.append(layer.attention.weights(layer.attention_norm(x)))

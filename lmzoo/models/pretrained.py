@@ -120,6 +120,26 @@ class Pretrained(LanguageModel):
         window = history[:, anchor - origin :]
         return torch.cat(pieces, dim=1), Cache(window, keys, values, end)
 
+    def attention_maps(self, tokens: Tensor) -> Tensor:
+        """Attention weights of every layer and head, (B, L, H, T, T).
+
+        Raises:
+            UsageError: the architecture does not give them.
+        """
+        network: Any = self.network
+        usual = network.config._attn_implementation
+        try:
+            network.set_attn_implementation("eager")  # the others keep no weights
+            output = network(input_ids=tokens, use_cache=False, output_attentions=True)
+        finally:
+            network.set_attn_implementation(usual)
+        maps = getattr(output, "attentions", None) or ()
+        if not maps or any(m is None or m.shape != maps[0].shape for m in maps):
+            raise UsageError(
+                f"{network.config.model_type} gives no attention weights to look at"
+            )
+        return torch.stack(list(maps), dim=1)
+
     def _continue(
         self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

@@ -1,6 +1,6 @@
 """A report's sections as one self-contained page of HTML, and as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -148,14 +148,24 @@ def printable(text: str) -> str:
 # ---- Markdown ------------------------------------------------------------------------
 
 
-def markdown(title: str, under: str, sections: Sequence[Section], page: str) -> str:
-    """The same words and tables; figures are in ``page``."""
+def markdown(
+    title: str,
+    under: str,
+    sections: Sequence[Section],
+    page: str,
+    pictures: Mapping[str, str] | None = None,
+) -> str:
+    """The same words and tables; figures by ``pictures`` (SVG to file), or ``page``."""
+    pictures = pictures or {}
     parts = [f"# {_inline(title)}", _inline(under)]
     for i, section in enumerate(sections):
         if i:
             parts.append(f"## {_inline(section.title)}")
         parts += [_inline(text) for text in section.text]
-        drawn = len(section.wide) + len(section.figures)
+        figures = [*section.wide, *section.figures]
+        shown = [pictures[svg] for svg in figures if svg in pictures]
+        parts += [f"![{_inline(section.title)}]({file})" for file in shown]
+        drawn = len(figures) - len(shown)
         if drawn:
             figures = "1 figure" if drawn == 1 else f"{drawn} figures"
             parts.append(f"*{figures} in {page}*")

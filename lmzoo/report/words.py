@@ -7,6 +7,7 @@ from lmzoo.report.spread import Spread
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍", "\N{NO-BREAK SPACE}": "⍽"}
 SI = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -97,6 +98,17 @@ def some(names: Sequence[str], most: int = 5) -> str:
 def plural(number: int, one: str) -> str:
     """``3 seeds``, ``1 seed``."""
     return f"{number:,} {one}{'' if number == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """White space and what cannot be printed as marks: ``a b`` -> ``a␣b``."""
+    return "".join(_mark(character) for character in text)
+
+
+def _mark(character: str) -> str:
+    if character in MARKS:
+        return MARKS[character]
+    return character if character.isprintable() else f"U+{ord(character):04X}"
 
 
 def p_value(p: float) -> str:

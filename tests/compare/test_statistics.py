@@ -23,7 +23,6 @@ from lmzoo.compare.statistics import (
     ranks,
 )
 from lmzoo.report.spread import Spread, spread
-from lmzoo.report.student import incomplete_beta, quantile, two_sided
 
 BLOCKS, CHARACTERS = 64, 1_700.0
 
@@ -40,67 +39,6 @@ def model(
         figure = float(bits.sum() / (BLOCKS * CHARACTERS))
         found[seed] = Measured(figure, tuple(bits), (CHARACTERS,) * BLOCKS)
     return found
-
-
-# ---- Student's t ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("level", "freedom", "t"),
-    [  # tables: Abramowitz and Stegun 26.10
-        (0.95, 1, 12.7062047),
-        (0.95, 2, 4.3026527),
-        (0.95, 4, 2.7764451),
-        (0.99, 2, 9.9248432),
-        (0.95, 10, 2.2281389),
-        (0.95, 30, 2.0422725),
-        (0.999, 5, 6.8688266),
-        (0.95, 1e9, 1.9599640),
-    ],
-)
-def test_quantiles_are_the_tables(level: float, freedom: float, t: float) -> None:
-    assert quantile(level, freedom) == pytest.approx(t, rel=5e-5)
-    assert two_sided(t, freedom) == pytest.approx(1 - level, rel=2e-4)
-
-
-def test_the_incomplete_beta_has_its_closed_forms() -> None:
-    for x in (0.01, 0.3, 0.5, 0.77, 0.99):
-        assert incomplete_beta(x, 1, 1) == pytest.approx(x)
-        assert incomplete_beta(x, 3, 1) == pytest.approx(x**3)
-        assert incomplete_beta(x, 1, 4) == pytest.approx(1 - (1 - x) ** 4)
-        arcsine = 2 / math.pi * math.asin(math.sqrt(x))
-        assert incomplete_beta(x, 0.5, 0.5) == pytest.approx(arcsine)
-    assert (incomplete_beta(0, 2, 3), incomplete_beta(1, 2, 3)) == (0, 1)
-
-
-# ---- over seeds ----------------------------------------------------------------------
-
-
-def test_the_spread_over_seeds_is_students() -> None:
-    found = spread([2.0, 2.1, 2.2])
-
-    assert found.mean == pytest.approx(2.1)
-    assert found.deviation == pytest.approx(0.1)
-    assert found.half == pytest.approx(4.3026527 * 0.1 / math.sqrt(3))
-
-
-def test_one_seed_has_no_interval() -> None:
-    found = spread([2.0])
-
-    assert (found.mean, found.deviation, found.interval) == (2.0, None, None)
-    assert math.isnan(spread([math.nan]).mean)
-
-
-def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    random = np.random.default_rng(1)
-    covered = [
-        low <= 2.0 <= high
-        for low, high in (
-            spread(random.normal(2.0, 0.03, 3).tolist()).interval or (0, 0)
-            for _ in range(1000)
-        )
-    ]
-    assert 0.93 < np.mean(covered) < 0.97
 
 
 # ---- a pair --------------------------------------------------------------------------

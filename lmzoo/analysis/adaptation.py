@@ -1,0 +1,211 @@
+"""Going on from a checkpoint: a model, another text, a few steps, and a look now and then.
+
+The loop is the bare one: the model's own ``training_step``, parameter groups and
+clipping, AdamW at a constant rate. Batches, dropout and new rows are functions of the
+seed alone, so the same seed gives the same weights.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from lmzoo import runs
+from lmzoo.analysis.history import History
+from lmzoo.analysis.transfer.corpora import Corpus
+from lmzoo.errors import UsageError
+from lmzoo.models.base import LanguageModel
+from lmzoo.rebuild import build_model
+from lmzoo.text.datamodule import TextDataModule
+from lmzoo.training.checkpoints import versions
+from lmzoo.training.warm_start import warm_start
+
+Rule = Literal["union", "unk"]
+Watch = Callable[[int, LanguageModel], None]
+SHARE = 0.3  # of the run's own peak rate: see ``own_rate``
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """How a model reads a text that it was not made for.
+
+    Attributes:
+        rule: ``union`` gives new symbols rows of their own, ``unk`` reads them as the
+            run reads what it does not know.
+        shared: symbols of the training part that the run knew.
+        new: symbols that were given a row; 0 under ``unk``.
+        size: of the vocabulary.
+        unknown: share of the training part that is not in the vocabulary.
+    """
+
+    rule: str
+    shared: int
+    new: int
+    size: int
+    unknown: float
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-plain."""
+        return asdict(self)
+
+
+def target_text(
+    history: History, corpus: Corpus, rule: Rule = "union", seed: int = 1337
+) -> tuple[TextDataModule, Vocabulary]:
+    """A text to go on with, under the run's vocabulary or a larger one.
+
+    Args:
+        history: of the run.
+        corpus: the text.
+        rule: what happens to symbols that the run does not know; a sub-word or byte
+            vocabulary has a way to write everything, and never grows.
+        seed: of the order of the batches.
+    """
+    data = corpus.under(history, extend_tokenizer=rule == "union", seed=seed)
+    data.order = "stream" if history.run.model.carry_state else data.order
+    symbols = data.tokenizer.symbols()
+    known = set(history.tokenizer.symbols())
+    unk = data.tokenizer.unk_id
+    used = np.unique(np.asarray(data.train_tokens)).tolist()
+    shared = sum(symbols[i] in known for i in used if i != unk)
+    stats = data.describe()["splits"]["train"]
+    new = len(symbols) - len(known.intersection(symbols))
+    return data, Vocabulary(rule, shared, new, len(symbols), stats["oov_share"])
+
+
+def begin(
+    history: History, step: int | None, data: TextDataModule, seed: int
+) -> LanguageModel:
+    """A new model object for ``data``.
+
+    Args:
+        history: of the run.
+        step: the checkpoint whose weights it has, row by row where the vocabulary
+            grew; None for weights as new, of the same architecture.
+        data: from ``target_text``.
+        seed: of weights as new, and of new rows.
+
+    Raises:
+        UsageError: a counting model, which has no steps to take, or no such step.
+    """
+    run, arguments = history.run, dict(history.run.stored["arguments"])
+    if run.model.counting:
+        raise UsageError(
+            f"{history.path}: a {history.model_name} model counts its text and takes no "
+            f"steps; name runs of models that are trained"
+        )
+    if data.vocab_size != history.tokenizer.vocab_size:
+        arguments["vocab_size"] = data.vocab_size
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(history.model_name, arguments, history.path)
+    if step is not None:
+        history.at(step)
+        warm_start(model, data, run)
+    model.seed = seed
+    return model
+
+
+def own_rate(history: History, share: float = 1.0) -> float:
+    """The run's own peak learning rate, times ``share``."""
+    stored = (history.run.stored.get("training") or {}).get("optimizer.lr")
+    rate = stored if isinstance(stored, int | float) else None
+    return share * float(rate or type(history.run.model).recipe.get(
+        "optimizer.lr", 1e-3))  # fmt: skip
+
+
+def adapt(
+    model: LanguageModel,
+    data: TextDataModule,
+    history: History,
+    *,
+    at: Sequence[int],
+    lr: float,
+    watch: Watch,
+) -> None:
+    """Train ``model`` on ``data`` up to the last of ``at``, in place.
+
+    Args:
+        model: from ``begin``.
+        data: from ``target_text``; the batch is as large as the run's.
+        history: of the run: its weight decay, betas and clipping are used.
+        at: numbers of steps after which ``watch`` is called, ascending; 0 is before.
+        lr: constant learning rate.
+        watch: given the step and the model in evaluation mode.
+
+    Raises:
+        UsageError: the text is too short for a window, or training diverges.
+    """
+    data.setup("fit")
+    optimizer = torch.optim.AdamW(
+        model.parameter_groups(), lr=lr, fused=True, **_habits(history)
+    )
+    clip = (history.run.stored.get("training") or {}).get(
+        "trainer.gradient_clip_val", 1.0
+    )
+    with torch.random.fork_rng(devices=[]):
+        if 0 in at:
+            watch(0, model.eval())
+        model.train()
+        batches = islice(data.train_dataloader(), max(at))
+        for step, batch in enumerate(batches, 1):
+            optimizer.zero_grad()
+            model.training_step(batch, step - 1).backward()
+            model.configure_gradient_clipping(optimizer, clip)
+            optimizer.step()
+            if step in at:
+                watch(step, model.eval())
+                model.train()
+    model.eval()
+
+
+def _habits(history: History) -> dict[str, Any]:
+    """Betas and weight decay of a run that was trained with AdamW; numbers only."""
+    training = history.run.stored.get("training") or {}
+    if not str(training.get("optimizer.class_path")).endswith("AdamW"):
+        return {}
+    found: dict[str, Any] = {}
+    decay, betas = (
+        training.get(f"optimizer.{key}") for key in ("weight_decay", "betas")
+    )
+    if isinstance(decay, int | float):
+        found["weight_decay"] = float(decay)
+    if isinstance(betas, list) and len(betas) == 2:
+        found["betas"] = (float(betas[0]), float(betas[1]))
+    return found
+
+
+def as_checkpoint(
+    model: LanguageModel, data: TextDataModule, history: History, step: int
+) -> dict[str, Any]:
+    """What ``runs.write_checkpoint`` takes: the adapted model as a run of its own."""
+    stored = history.run.stored
+    arguments = {
+        **(stored["data"].get("arguments") or {}),
+        **{
+            key: getattr(data.settings, key)
+            for key in stored["data"].get("arguments") or {}
+            if hasattr(data.settings, key) and key != "extend_tokenizer"
+        },
+    }
+    return {
+        "state_dict": model.state_dict(),
+        "global_step": step,
+        "lmzoo": {
+            "format": runs.FORMAT,
+            "model": history.model_name,
+            "arguments": model.arguments,
+            "tokenizer": data.tokenizer.state(),
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
+            "data": {
+                "name": "text",
+                "arguments": arguments,
+                "described": data.describe(),
+            },
+            "training": dict(stored.get("training") or {}),
+        },
+    }

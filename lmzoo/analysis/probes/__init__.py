@@ -1,0 +1,1 @@
+"""Probes: each one annotated function that looks at something, giving a Finding."""

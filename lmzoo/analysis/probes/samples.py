@@ -1,0 +1,299 @@
+"""What a run writes at each checkpoint, how it differs from real text, and varies."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lmzoo import runs
+from lmzoo.analysis.history import History, open_history
+from lmzoo.analysis.prompts import Prompt, read_prompt
+from lmzoo.analysis.prose import FIGURES, Averages, averages, real_text
+from lmzoo.analysis.variability import MISSING, PHRASE, variability
+from lmzoo.errors import UsageError
+from lmzoo.generation import generate_texts
+from lmzoo.report.charts import Curve
+from lmzoo.report.finding import Finding
+from lmzoo.report.lines import lines
+from lmzoo.report.spread import Spread
+from lmzoo.report.table import Table
+from lmzoo.report.words import NONE, count, listed, percent, plural
+from lmzoo.text.spans import Spans
+
+REAL = "held-out text"
+HEADS = {
+    "known_words": "real words",
+    "repetition": "repetition",
+    "distinct_1": "dist-1",
+    "distinct_2": "dist-2",
+    "distinct_3": "dist-3",
+    "punctuation": "punct.",
+    "symbols": "symbols",
+}
+CHARTS = {
+    "words": ("Real words and repetition", ("known_words", "repetition")),
+    "distinct": (
+        "Distinct words, pairs and triples",
+        ("distinct_1", "distinct_2", "distinct_3"),
+    ),
+    "marks": ("Punctuation and symbols", ("punctuation", "symbols")),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """The samples of one checkpoint and what they are like."""
+
+    step: int
+    texts: list[str]
+    figures: Averages
+
+
+def samples(
+    run: "str | History",
+    *,
+    prompt: str = "",
+    checkpoints: str = "all",
+    max_new_tokens: int = 300,
+    temperature: float = 0.8,
+    top_k: int = 0,
+    seed: int = 42,
+    num_samples: int = 5,
+) -> Finding:
+    """Samples of every checkpoint from the same prompt and seeds, and their figures.
+
+    Real words: share of the words that the training text has. Repetition: share of
+    the word 4-grams that stood in the sample before. Distinct-n: distinct word
+    n-grams, divided by all. Punctuation, symbols: shares of the characters. Each is
+    measured on every sample and averaged.
+
+    Args:
+        run: a run folder or one checkpoint
+        prompt: the text to continue; empty begins a new one
+        checkpoints: all, best, last, steps as 500,1000, or ~5 for five evenly spread
+        max_new_tokens: of each sample
+        temperature: 0 takes the likeliest token, 1 the model's own distribution
+        top_k: sample among the k likeliest tokens; 0 among all
+        seed: of the first sample; the second has the next, at every checkpoint
+        num_samples: at each checkpoint; those of the last one are shown
+
+    Raises:
+        UsageError: an option out of its range, or no such checkpoint.
+    """
+    if num_samples < 1 or max_new_tokens < 1:
+        raise UsageError("--num_samples and --max_new_tokens: give 1 or more")
+    history = open_history(run)
+    steps = history.choose(checkpoints)
+    given = read_prompt(history, prompt, empty=True)
+    spans = runs.read_spans(history.path)
+    made = []
+    for step in steps:
+        texts = generate_texts(
+            history.at(step),
+            history.tokenizer,
+            given.text,
+            num_samples=num_samples,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+        )
+        made.append(Made(step, texts, averages(texts, spans)))
+    real, why = real_text(history, made[-1].texts, spans)
+    last = variability(made[-1].texts, spans)
+    chance = "greedy" if not temperature else f"temperature {temperature:g}"
+    chance += f", top_k {top_k}" if top_k else ""
+    return Finding(
+        "samples",
+        f"Samples over training: {history.name}",
+        text=_said(made, real, num_samples),
+        tables=[
+            _table(made, real),
+            Table(
+                ["the last checkpoint's samples", ""],
+                [list(row) for row in last.rows()],
+                f"Variability of {plural(num_samples, 'sample')} of step "
+                f"{made[-1].step:,}, seeds {seed} to {seed + num_samples - 1}",
+                words=(0, 1),
+            ),
+        ],
+        figures=_figures(history, made, real),
+        notes=_notes(given, spans, why, seed, num_samples, max_new_tokens, chance),
+        samples=_boxes(made, seed),
+        rows=[_row(one) for one in made],
+        data={
+            "run": str(history.path),
+            "prompt": given.text,
+            "seeds": list(range(seed, seed + num_samples)),
+            "temperature": temperature,
+            "top_k": top_k,
+            "max_new_tokens": max_new_tokens,
+            "checkpoints": [{**_row(one), "texts": one.texts} for one in made],
+            "held_out": {} if real is None else _plain(real),
+            "variability": last.plain(),
+        },
+    )
+
+
+# ---- words ---------------------------------------------------------------------------
+
+
+def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]:
+    first, last = made[0], made[-1]
+    said = []
+    if len(made) > 1:
+        said.append(
+            f"From step {first.step:,} to {last.step:,} "
+            + "; ".join(
+                f"{words} went from {_share(first.figures[name])} to "
+                f"{_share(last.figures[name])}"
+                for name, words in (
+                    ("known_words", "the share of real words"),
+                    ("distinct_1", "distinct words"),
+                    ("punctuation", "punctuation"),
+                )
+                if first.figures[name].values and last.figures[name].values
+            )
+            + f" (means of {plural(number, 'sample')})."
+        )
+    if real is not None and (gaps := _unlike(last.figures, real)):
+        said.append(
+            f"Set beside {REAL} of the same length, the samples of step "
+            f"{last.step:,} lie {'; '.join(gaps)}."
+        )
+    elif real is not None:
+        said.append(
+            f"At step {last.step:,} none of these figures is set apart from {REAL} of "
+            "the same length."
+        )
+    said.append(
+        "None of this says whether the text makes sense: only what it is made of."
+    )
+    return said
+
+
+def _unlike(made: Averages, real: Averages) -> list[str]:
+    """Figures whose intervals do not meet those of real text, in words."""
+    found: dict[str, list[str]] = {"below it": [], "above it": []}
+    for name in FIGURES:
+        one, other = made[name].interval, real[name].interval
+        if one and other and (one[1] < other[0] or other[1] < one[0]):
+            side = "below it" if one[1] < other[0] else "above it"
+            beside = f"{_share(made[name])} against {_share(real[name])}"
+            found[side].append(f"{LONG[name]} ({beside})")
+    return [f"{side} in {listed(names)}" for side, names in found.items() if names]
+
+
+LONG = {
+    "known_words": "real words",
+    "repetition": "repetition",
+    "distinct_1": "distinct words",
+    "distinct_2": "distinct pairs",
+    "distinct_3": "distinct triples",
+    "punctuation": "punctuation",
+    "symbols": "symbols",
+}
+
+
+def _notes(
+    given: Prompt,
+    spans: Spans | None,
+    why: str,
+    seed: int,
+    number: int,
+    tokens: int,
+    chance: str,
+) -> list[str]:
+    prompt = repr(given.text) if given.text else "none (a new text)"
+    notes = [
+        f"prompt: {prompt}, not counted in any figure; {chance}; seeds {seed} to "
+        f"{seed + number - 1} at every checkpoint; {tokens:,} tokens each at most",
+        f"real words: in the training text, repeats counted; repetition: word {PHRASE}-"
+        "grams that stood in the sample before; dist-n: distinct word n-grams / all, "
+        "lower with greater length; symbols: neither letters, digits, white space nor "
+        "punctuation (Unicode categories); bands: 95 % intervals over samples",
+    ]
+    if chance != "temperature 1":
+        notes.append(
+            "this way of sampling favours the likely: the figures are those of the "
+            "model and of the sampling together; --temperature 1 is the model's own"
+        )
+    if spans is None:
+        notes.append(f"the share of real words {MISSING}")
+    return [*notes, why, *given.notes]
+
+
+# ---- tables, figures, numbers --------------------------------------------------------
+
+
+def _table(made: Sequence[Made], real: Averages | None) -> Table:
+    rows = [
+        [count(one.step), *(_share(one.figures[name]) for name in FIGURES)]
+        for one in made
+    ]
+    if real is not None:
+        rows.append([REAL, *(_share(real[name]) for name in FIGURES)])
+    kinds = {} if real is None else {len(made): "floor"}
+    caption = "What the samples are made of; means over the samples of each checkpoint"
+    return Table(["step", *HEADS.values()], rows, caption, kinds=kinds)
+
+
+def _figures(
+    history: History, made: Sequence[Made], real: Averages | None
+) -> dict[str, str]:
+    """Lines over the steps, each against real text; none for one checkpoint."""
+    if len(made) < 2:
+        return {}
+    x, drawn = [float(one.step) for one in made], {}
+    for file, (title, names) in CHARTS.items():
+        names = [name for name in names if any(m.figures[name].values for m in made)]
+        if not names:
+            continue
+        curves = [_line(made, name, x, i) for i, name in enumerate(names)]
+        y = (0.0, 1.0) if file == "words" else None
+        marks = {f"{LONG[names[0]]} of {REAL}": real[names[0]].mean} if real else {}
+        drawn[file] = lines(
+            curves,
+            f"{history.name}: {title[0].lower()}{title[1:]}",
+            "optimizer steps",
+            "share of the characters" if file == "marks" else "share",
+            y,
+            marks,
+        )
+    return drawn
+
+
+def _line(made: Sequence[Made], name: str, x: list[float], style: int) -> Curve:
+    found = [one.figures[name] for one in made]
+    ends = [one.interval or (one.mean, one.mean) for one in found]
+    low = [max(0.0, end[0]) for end in ends]
+    high = [min(1.0, end[1]) for end in ends]
+    return Curve(LONG[name], x, [one.mean for one in found], low, high, style)
+
+
+def _boxes(made: Sequence[Made], seed: int) -> list[tuple[str, str]]:
+    """The first sample of each checkpoint, then the others of the last."""
+    boxes = [(f"step {one.step:,}, seed {seed}", one.texts[0]) for one in made]
+    last = made[-1]
+    boxes += [
+        (f"step {last.step:,}, seed {seed + i}", text)
+        for i, text in enumerate(last.texts)
+        if i
+    ]
+    return boxes
+
+
+def _row(made: Made) -> dict[str, Any]:
+    return {"step": made.step, **_plain(made.figures)}
+
+
+def _plain(figures: Averages) -> dict[str, float | None]:
+    plain: dict[str, float | None] = {}
+    for name, one in figures.items():
+        plain[name] = one.mean if one.values else None
+        plain[f"{name}_half_width"] = one.half
+    return plain
+
+
+def _share(one: Spread) -> str:
+    return percent(one.mean) if one.values and math.isfinite(one.mean) else NONE

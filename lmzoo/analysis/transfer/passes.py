@@ -1,0 +1,167 @@
+"""A full pass of a model over a text, target by target, and how sure its mean is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmzoo.errors import UsageError
+from lmzoo.metrics import IGNORED, bits_per
+from lmzoo.models.base import LanguageModel, State
+from lmzoo.report.spread import Spread, spread
+from lmzoo.text.datamodule import TextDataModule
+
+MOST_BLOCKS, LEAST_CHARS = 20, 1000  # of a text, and in one of them
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What each target of a text cost, in the order of the text.
+
+    Attributes:
+        nats: of each target, (n,) float64.
+        chars: that each target stands for, (n,) float64.
+        unknown: targets that the vocabulary lacks, (n,) bool.
+        dropped: symbols that were left out of the text because they are unknown.
+    """
+
+    nats: np.ndarray
+    chars: np.ndarray
+    unknown: np.ndarray
+    dropped: int = 0
+
+    @property
+    def nats_per_token(self) -> float:
+        """Mean over all targets."""
+        return float(self.nats.mean())
+
+    @property
+    def bits_per_char(self) -> float:
+        """With what unknown symbols cost as ``<unk>``."""
+        return bits_per(float(self.nats.sum()), float(self.chars.sum()))
+
+    @property
+    def known_nats_per_char(self) -> float:
+        """Over the characters of known symbols only."""
+        known = ~self.unknown
+        chars = float(self.chars[known].sum())
+        return float(self.nats[known].sum()) / chars if chars else math.nan
+
+    @property
+    def nats_per_char(self) -> float:
+        """With what unknown symbols cost as ``<unk>``."""
+        return float(self.nats.sum() / self.chars.sum())
+
+    @property
+    def coverage(self) -> float:
+        """Share of the text's symbols that the vocabulary has."""
+        missing = int(self.unknown.sum()) + self.dropped
+        return 1 - missing / max(1, len(self.nats) + self.dropped)
+
+    def blocks(self, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Nats and characters of each block, (number,) twice.
+
+        Blocks are runs of equally many characters, so that they are the same stretches
+        of text under any tokenizer.
+        """
+        number = number or block_count(float(self.chars.sum()))
+        ends = np.cumsum(self.chars)
+        of = ((ends - self.chars) * number / max(ends[-1], 1e-9)).astype(np.int64)
+        of = np.minimum(of, number - 1)
+        return (
+            np.bincount(of, self.nats, number),
+            np.maximum(np.bincount(of, self.chars, number), 1e-9),
+        )
+
+
+def block_count(chars: float) -> int:
+    """Into how many blocks a text of so many characters is cut."""
+    return int(min(MOST_BLOCKS, max(1, chars // LEAST_CHARS)))
+
+
+@torch.no_grad()
+def losses(
+    model: LanguageModel, data: TextDataModule, split: str, most: int = 0
+) -> Losses:
+    """Measure ``model`` as its own validation does, and keep every target's loss.
+
+    Args:
+        model: any member of the zoo; it is in evaluation mode meanwhile.
+        data: the text under the model's tokenizer; carried state if the model trains so.
+        split: ``train``, ``val`` or ``test``.
+        most: only the first tokens of the split; 0 for all of them.
+
+    Raises:
+        UsageError: the split has no text, or the model's output is not a number.
+    """
+    data.protocol = "carried" if model.carry_state else "windows"
+    loader = data.eval_loader(split, model, most)
+    if not len(loader):
+        raise UsageError(f"{data.corpus_name}: there is no {split} text; name a split")
+    training, _ = model.training, model.eval()
+    state: State = None
+    found: list[tuple[Tensor, Tensor]] = []
+    try:
+        for batch in loader:
+            tokens = batch.tokens.to(model.device)
+            targets = batch.targets.to(model.device)
+            if model.carry_state:
+                logits, state = model.advance(tokens, None if batch.first else state)
+            else:
+                logits = model(tokens)
+            found.append((model.nll(logits, targets).double().cpu(), batch.targets))
+    finally:
+        model.train(training)
+    return _in_order(found, data, split, model.carry_state)
+
+
+def _in_order(
+    found: list[tuple[Tensor, Tensor]], data: TextDataModule, split: str, carried: bool
+) -> Losses:
+    """Batches (B, T) one after another; the chunks of carried rows side by side."""
+    if carried:
+        nats, targets = (torch.cat(part, 1) for part in zip(*found, strict=True))
+    else:
+        both = zip(*found, strict=True)
+        nats, targets = (torch.cat([p.flatten() for p in part]) for part in both)
+    counted = targets != IGNORED
+    costs, ids = nats[counted].numpy(), targets[counted].numpy()
+    if not np.isfinite(costs).all():
+        raise UsageError(
+            f"{data.corpus_name}: the model's output is not a number; use another "
+            f"checkpoint"
+        )
+    unk = data.tokenizer.unk_id
+    unknown = np.zeros(len(ids), bool) if unk is None else ids == unk
+    stats = data.prepared.stats[split]
+    dropped = 0
+    if data.settings.unknown == "skip":  # of all the split, in proportion
+        dropped = round(stats.oov * len(ids) / max(1, stats.tokens))
+    chars = data.lengths(split)[0].numpy()[ids]
+    return Losses(costs, chars, unknown, dropped)
+
+
+def interval(found: Losses) -> Spread:
+    """Nats per token over the blocks of the text: the mean and its 95 % interval."""
+    nats, chars = found.blocks()
+    per_token = float(found.chars.sum()) / len(found.nats)  # one factor for all blocks
+    return spread(nats / chars * per_token)
+
+
+def difference(one: Losses, other: Losses) -> Spread:
+    """Bits per character of ``one`` less those of ``other``, block by block."""
+    number = block_count(min(float(one.chars.sum()), float(other.chars.sum())))
+    rates = [a / b / math.log(2) for a, b in (x.blocks(number) for x in (one, other))]
+    return spread(rates[0] - rates[1])
+
+
+def neighbours(values: Sequence[float] | np.ndarray) -> float:
+    """Correlation of each block with the next one; NaN for fewer than four."""
+    centred = np.asarray(values, float) - np.mean(values)
+    total = float(centred @ centred)
+    if len(centred) < 4 or total == 0:
+        return math.nan
+    return float(centred[:-1] @ centred[1:]) / total

@@ -1,0 +1,292 @@
+"""Few-shot trainings as tables, curves and sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lmzoo.analysis.transfer.cells import Plan, block_rates, measured
+from lmzoo.analysis.transfer.curves import curves
+from lmzoo.analysis.transfer.verdicts import Verdict, verdict
+from lmzoo.report.finding import Finding
+from lmzoo.report.spread import spread
+from lmzoo.report.table import Table
+from lmzoo.report.words import decimals, listed, plural, seconds
+
+Result = dict[str, Any]
+Pair = tuple[str, str]
+
+
+def finding(
+    results: Sequence[Result], plan: Plan, runs: dict[str, Any], save: str
+) -> Finding:
+    """All that a call of ``fewshot`` shows."""
+    end = max(plan.at)
+    groups = grouped(results)
+    rows = [
+        _judged(pair, start, groups, end) for pair, start in groups if start is not None
+    ]
+    found = Finding("fewshot", f"{end} steps on another corpus")
+    found.text = _sentences(rows, end)
+    found.tables = [_verdicts(rows, end), _forgetting(rows, end), _course(groups, plan)]
+    found.figures = {
+        f"{source}-to-{target}": curves((source, target), groups, plan.at)
+        for source, target in dict.fromkeys(pair for pair, _ in groups)
+    }
+    found.samples = _samples(groups, plan)
+    found.notes = _notes(results, plan, runs, save)
+    found.rows = [line for result in results for line in _lines(result)]
+    found.data = {
+        "runs": runs,
+        "plan": vars(plan),
+        "verdicts": [_plain(row) for row in rows],
+        "trainings": list(results),
+    }
+    return found
+
+
+def grouped(results: Sequence[Result]) -> dict[tuple[Pair, int | None], list[Result]]:
+    """The seeds of each pair and start; start None is the control."""
+    found: dict[tuple[Pair, int | None], list[Result]] = {}
+    for one in results:
+        pair = (one["source"], one["target"])
+        found.setdefault((pair, one["start"]), []).append(one)
+    return found
+
+
+def _judged(
+    pair: Pair,
+    start: int,
+    groups: dict[tuple[Pair, int | None], list[Result]],
+    end: int,
+) -> dict[str, Any]:
+    """One pair and start: its figures, and the verdicts on it."""
+    own, control = groups[pair, start], groups[pair, None]
+    after = block_rates(own, end, "target")
+    latest = max(s for p, s in groups if p == pair and s is not None)
+    row = {
+        "pair": pair,
+        "start": start,
+        "zero": _mean(own, 0, "target"),
+        "after": _mean(own, end, "target"),
+        "control": _mean(control, end, "target"),
+        "unadapted": _mean(own, None, "target"),
+        "source_before": _mean(own, None, "source"),
+        "source_zero": _mean(own, 0, "source"),
+        "source_after": _mean(own, end, "source"),
+        "against_zero": verdict(after, block_rates(own, 0, "target")),
+        "against_new": verdict(after, block_rates(control, end, "target")),
+        "forgotten": verdict(
+            block_rates(own, end, "source"), block_rates(own, None, "source")
+        ),
+        "against_latest": None,
+        "latest": latest,
+    }
+    if start != latest:
+        last = block_rates(groups[pair, latest], end, "target")
+        row["against_latest"] = verdict(after, last)
+    return row
+
+
+def _mean(results: Sequence[Result], step: int | None, text: str) -> float:
+    return spread([measured(one, step, text)["nats_per_token"] for one in results]).mean
+
+
+# ---- words ---------------------------------------------------------------------------
+
+
+def _sentences(rows: Sequence[dict[str, Any]], end: int) -> list[str]:
+    lines = [
+        f"After {plural(end, 'step')} on the target the adapted model is "
+        + _tally(rows, "against_zero", "than zero-shot"),
+        "Against a model of the same architecture with new weights and the same "
+        + f"{plural(end, 'step')} it is {_tally(rows, 'against_new', 'than it')}",
+    ]
+    moved = [row for row in rows if row["forgotten"].word == "worse"]
+    if moved:
+        worst = max(moved, key=lambda row: row["source_after"] - row["source_before"])
+        loss = worst["source_after"] - worst["source_before"]
+        lines.append(
+            f"The source text got worse in {len(moved)} of {len(rows)} cases; most in "
+            f"{_named(worst)}, by {loss:.3f} nats per token."
+        )
+    else:
+        lines.append("No forgetting is shown: the source text got worse in no case.")
+    early = [row for row in rows if row["against_latest"] is not None]
+    if early:
+        lines.append(
+            "Starting from an earlier checkpoint is, at the end, "
+            + _tally(early, "against_latest", "than from the latest one")
+        )
+    return lines
+
+
+def _tally(rows: Sequence[dict[str, Any]], key: str, than: str) -> str:
+    """``better than zero-shot in 6 of 6 cases.``."""
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        cases.setdefault(row[key].word, []).append(row)
+    parts = []
+    for word in ("better", "worse", "no difference shown"):
+        if word not in cases:
+            continue
+        some = cases[word]
+        named = f" ({listed([_named(row) for row in some])})"
+        named = named if len(cases) > 1 and len(some) < len(rows) else ""
+        what = f"{word} {than}" if word != "no difference shown" else "not told apart"
+        parts.append(f"{what} in {len(some)} of {plural(len(rows), 'case')}{named}")
+    return "; ".join(parts) + "."
+
+
+def _named(row: dict[str, Any]) -> str:
+    source, target = row["pair"]
+    return f"{source} → {target} from {row['start']:,}"
+
+
+def _verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
+    heads = ["pair", "from", "zero-shot", f"after {end}", f"new, after {end}",
+             "against zero-shot", "against new weights"]  # fmt: skip
+    several = any(row["against_latest"] for row in rows)
+    body = []
+    for row in rows:
+        cells = [
+            " → ".join(row["pair"]),
+            f"{row['start']:,}",
+            *(decimals(row[key]) for key in ("zero", "after", "control")),
+            row["against_zero"].shown(),
+            row["against_new"].shown(),
+        ]
+        if several:
+            latest: Verdict | None = row["against_latest"]
+            cells.append(latest.shown() if latest else "(the latest)")
+        body.append(cells)
+    heads += ["against the latest start"] if several else []
+    words = tuple(i for i in range(len(heads)) if i not in (1, 2, 3, 4))
+    caption = "Target text, held out: nats per token; differences in nats per character"
+    return Table(heads, body, caption, words)
+
+
+def _forgetting(rows: Sequence[dict[str, Any]], end: int) -> Table:
+    heads = ["pair", "from step", "before", "step 0", f"after {end}", "verdict"]
+    body = [
+        [
+            " → ".join(row["pair"]),
+            f"{row['start']:,}",
+            decimals(row["source_before"]),
+            decimals(row["source_zero"]),
+            decimals(row["source_after"]),
+            row["forgotten"].shown(),
+        ]
+        for row in rows
+    ]
+    caption = (
+        "Source text, held out (forgetting): nats per token; before: the run as it was"
+    )
+    return Table(heads, body, caption, (0, 5))
+
+
+def _course(groups: dict[tuple[Pair, int | None], list[Result]], plan: Plan) -> Table:
+    """Every measurement, seeds averaged: target / source."""
+    heads = ["pair", "from step", *(f"step {step}" for step in plan.at)]
+    body = []
+    for (pair, start), results in groups.items():
+        cells = [
+            f"{_mean(results, step, 'target'):.3f} / {_mean(results, step, 'source'):.3f}"
+            for step in plan.at
+        ]
+        begun = "new" if start is None else f"{start:,}"
+        body.append([" → ".join(pair), begun, *cells])
+    return Table(heads, body, "Held-out nats per token: target / source")
+
+
+def _samples(
+    groups: dict[tuple[Pair, int | None], list[Result]], plan: Plan
+) -> list[tuple[str, str]]:
+    """Of the first seed of every pair and start."""
+    shown = []
+    for (pair, start), results in groups.items():
+        first = results[0]
+        for step, text in first["samples"].items():
+            title = (
+                f"{' → '.join(pair)} from {start:,}, step {step}, seed {first['seed']}"
+            )
+            shown.append((title, plan.prompt + text))
+    return shown
+
+
+def _notes(
+    results: Sequence[Result], plan: Plan, runs: dict[str, Any], save: str
+) -> list[str]:
+    seeds = sorted({one["seed"] for one in results})
+    rates = sorted({one["lr"] for one in results})
+    most = f"the first {plan.max_tokens:,} tokens of " if plan.max_tokens else ""
+    shared = "" if plan.lr is not None else (
+        f", {plan.share:g} of the run's own peak rate; the model with new weights takes "
+        f"the same"
+    )  # fmt: skip
+    spent = [one["seconds"] for one in results]
+    notes = [
+        f"Constant learning rate {listed([f'{rate:g}' for rate in rates])}{shared}.",
+        f"Measured on {most}the validation part of each text by the run's own protocol, "
+        f"source and target under the same vocabulary.",
+        _vocabulary_note(results),
+        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs on "
+        "both texts. Before is the run under its own vocabulary.",
+        f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of two "
+        f"95 % intervals: over blocks of text (seeds averaged) and over seeds (blocks "
+        f"averaged)"
+        + (
+            "." if len(seeds) > 1 else "; one seed says nothing about another training."
+        ),
+        f"{plural(len(results), 'training')}: {seconds(sum(s['all'] for s in spent))} s, "
+        f"of which {seconds(sum(s['sampling'] for s in spent))} s sampling and "
+        f"{seconds(sum(s['evaluation'] for s in spent))} s evaluation.",
+    ]
+    if len({run["tokenizer"] for run in runs.values()}) > 1:
+        notes.append(
+            "The tokenizers differ: compare within a pair only, or by bits per character "
+            "in the files."
+        )
+    if save:
+        notes.append(f"The adapted models are runs in {save}.")
+    return notes
+
+
+def _vocabulary_note(results: Sequence[Result]) -> str:
+    """What was shared and what was new, for each pair."""
+    rule = results[0]["vocabulary"]["rule"]
+    parts = {}
+    for one in results:
+        told = one["vocabulary"]
+        some = f"{told['shared']} symbols shared, {told['new']} new"
+        if told["unknown"]:
+            some += f", {100 * told['unknown']:.2g} % read as unknown"
+        parts[f"{one['source']} → {one['target']}"] = some
+    return f"Vocabulary ({rule}): " + "; ".join(f"{k}: {v}" for k, v in parts.items())
+
+
+# ---- numbers -------------------------------------------------------------------------
+
+
+def _lines(result: Result) -> list[dict[str, Any]]:
+    """One line for each step and text: the CSV."""
+    same = {key: result[key] for key in ("source", "target", "start", "seed", "lr")}
+    told = result["vocabulary"]
+    return [
+        {
+            **same,
+            "step": int(step),
+            "text": text,
+            **{key: value for key, value in measured.items() if "block" not in key},
+            "vocabulary": told["rule"],
+            "shared_symbols": told["shared"],
+            "new_symbols": told["new"],
+        }
+        for step, texts in result["steps"].items()
+        for text, measured in texts.items()
+    ]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.plain() if isinstance(value, Verdict) else value
+        for key, value in row.items()
+    }

@@ -1,0 +1,228 @@
+"""The sections of the lab, in its order, as steps: each one a probe and its options."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmzoo import runs
+from lmzoo.analysis.history import History
+from lmzoo.analysis.transfer.fewshot import fewshot
+from lmzoo.analysis.transfer.matrix import matrix
+from lmzoo.registry import probes
+from lmzoo.report.finding import Finding
+from lmzoo.study.adapted import adapted_runs
+from lmzoo.study.architecture import architecture
+from lmzoo.study.recipe import Prompt, Recipe
+
+SECTIONS = {
+    "I": "Character frequencies",
+    "II": "Architecture",
+    "III": "Samples over training",
+    "IV": "Five outputs of the final model",
+    "V": "Loss curves from checkpoints",
+    "VI": "Each model on each corpus",
+    "VII": "Few-shot transfer from the last checkpoint",
+    "VIII": "Few-shot transfer from an earlier checkpoint",
+    "IX": "Softmax and entropy",
+    "X": "Attribution before and after few-shot",
+    "XI": "Further probes",
+}
+OWN: dict[str, Callable[..., Finding]] = {
+    "architecture": architecture,
+    "transfer-matrix": matrix,
+    "transfer-fewshot": fewshot,
+}
+BUILT_IN = "lmzoo"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One look at something.
+
+    Attributes:
+        section: its number in the lab.
+        name: unique in the study, a file name.
+        probe: registry name, or one of ``OWN``.
+        subject: what the probe is given first: a run, several, or corpora.
+        options: of the probe.
+        runs: folders whose checkpoints decide what is found.
+        hidden: options that say where files go, not what is found.
+    """
+
+    section: str
+    name: str
+    probe: str
+    subject: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    runs: tuple[Path, ...] = ()
+    hidden: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, subject: Any) -> Finding:
+        """Do it; ``subject`` may be the open run instead of its path."""
+        function = OWN[self.probe] if self.probe in OWN else probes.load(self.probe)
+        return function(subject, **self.options, **self.hidden)
+
+
+def steps(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
+    """Sections I to IX, and X as far as it needs no adapted model.
+
+    Args:
+        recipe: the study.
+        places: name of each run -> its folder.
+        folder: of the study.
+    """
+    made = [
+        Step("I", "frequencies", "frequencies", list(recipe.corpora.values()),
+             recipe.of("frequencies"))
+    ]  # fmt: skip
+    made += _each("II", "architecture", recipe, places)
+    made += _each("III", "samples", recipe, places, prompted=True)
+    last = {"num_samples": 5, **recipe.of("outputs"), "checkpoints": "last"}
+    made += _each("IV", "samples", recipe, places, last, "outputs", prompted=True)
+    made += _each("V", "curve", recipe, places)
+    every = tuple(places.values())
+    whole = [str(path) for path in every]
+    options = recipe.of("matrix")
+    made.append(Step("VI", "matrix", "transfer-matrix", whole, options, runs=every))
+    made += _few_shot(recipe, places, folder)
+    for name, path in places.items():
+        for i, prompt in enumerate(recipe.prompts):
+            made.append(_softmax(recipe, name, path, i, prompt))
+    made += _extra(recipe, places)
+    return made
+
+
+def attributions(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
+    """Section X: each model on each prompt; out of its domain before and after."""
+    made: list[Step] = []
+    for name, path in places.items():
+        found = adapted_runs(folder / "adapted", path)
+        for i, prompt in enumerate(recipe.prompts):
+            options = {"prompt": prompt.text, "target": prompt.target}
+            options |= {"methods": "grad_norm", **recipe.of("attribution")}
+            after = found.get(_home_text(recipe, places, name, prompt))
+            made += _attributed(f"attribution-{name}-{i + 1}", path, after, options)
+    return made
+
+
+def _attributed(
+    name: str, before: Path, after: Path | None, options: dict[str, Any]
+) -> list[Step]:
+    """In one figure where both read the prompt alike, else in one each.
+
+    Few-shot training gives new characters of a prompt rows of their own: what was
+    <unk> before is then another token.
+    """
+    if after is None:
+        return [Step("X", name, "attribution", str(before), options, (before,))]
+    one, other = (
+        History(path).tokenizer.encode(options["prompt"]).tolist()
+        for path in (before, after)
+    )
+    if one == other:
+        both = {**options, "against": str(after)}
+        return [Step("X", name, "attribution", str(before), both, (before, after))]
+    last = {**options, "checkpoints": "last"}
+    return [
+        Step("X", name, "attribution", str(before), options, (before,)),
+        Step("X", f"{name}-after", "attribution", str(after), last, (after,)),
+    ]
+
+
+def _home_text(
+    recipe: Recipe, places: dict[str, Path], name: str, prompt: Prompt
+) -> str:
+    """SHA-256 of the text in whose domain a prompt is, if it is not the run's own."""
+    model, corpus = recipe.runs()[name]
+    home = next((one for one in prompt.home if one in recipe.corpora), corpus)
+    if home == corpus:
+        return ""
+    manifest = runs.read_manifest(places[f"{model}-{home}"])
+    return str((manifest.get("data") or {}).get("sha256", ""))
+
+
+def _each(
+    section: str,
+    probe: str,
+    recipe: Recipe,
+    places: dict[str, Path],
+    options: dict[str, Any] | None = None,
+    called: str = "",
+    prompted: bool = False,
+) -> list[Step]:
+    """One probe on every run; ``prompted`` with the prompt of its domain."""
+    made = []
+    for name, path in places.items():
+        given = recipe.of(probe) if options is None else dict(options)
+        if prompted and (prompt := home_prompt(recipe, name)):
+            given = {"prompt": prompt.text, **given}
+        made.append(
+            Step(section, f"{called or probe}-{name}", probe, str(path), given, (path,))
+        )
+    return made
+
+
+def _few_shot(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
+    """From the last checkpoint, and from an earlier one against it."""
+    made: list[Step] = []
+    if len(recipe.corpora) < 2:
+        return made
+    hidden = {"kept": str(folder / "trained")}
+    for model in recipe.models:
+        paths = tuple(places[f"{model}-{corpus}"] for corpus in recipe.corpora)
+        whole, options = [str(path) for path in paths], recipe.of("fewshot")
+        saved = {**hidden, "save": str(folder / "adapted")}
+        starts = [("VII", "last", saved)]
+        if recipe.early is not None:
+            starts.append(("VIII", f"{recipe.early},last", hidden))
+        for section, start, into in starts:
+            name = f"fewshot-{model}-{'early' if section == 'VIII' else 'last'}"
+            given = {**options, "start": start}
+            made.append(
+                Step(section, name, "transfer-fewshot", whole, given, paths, into)
+            )
+    return made
+
+
+def _softmax(recipe: Recipe, name: str, path: Path, i: int, prompt: Prompt) -> Step:
+    options = {"prompt": prompt.text, **recipe.of("softmax")}
+    return Step("IX", f"softmax-{name}-{i + 1}", "softmax", str(path), options, (path,))
+
+
+def _extra(recipe: Recipe, places: dict[str, Path]) -> list[Step]:
+    """Probes that lmzoo does not bring: of ``--extra-probe``, of other packages."""
+    made: list[Step] = []
+    for name, entry in probes.entries()[0].items():
+        if entry.source == BUILT_IN:
+            continue
+        first = next(iter(inspect.signature(probes.load(name)).parameters), "")
+        if first == "corpora":
+            corpora = list(recipe.corpora.values())
+            made.append(Step("XI", name, name, corpora, recipe.of(name)))
+        elif first == "runs":
+            every = tuple(places.values())
+            whole = [str(path) for path in every]
+            made.append(Step("XI", name, name, whole, recipe.of(name), every))
+        else:
+            asks = "prompt" in inspect.signature(probes.load(name)).parameters
+            made += _each("XI", name, recipe, places, prompted=asks)
+    return made
+
+
+def home_prompt(recipe: Recipe, run: str) -> Prompt | None:
+    """The prompt in whose domain a run was trained; else the first one."""
+    corpus = recipe.runs()[run][1]
+    own = [prompt for prompt in recipe.prompts if corpus in prompt.home]
+    return next(iter([*own, *recipe.prompts]), None)
+
+
+def in_domain(recipe: Recipe, run: str, prompt: Prompt) -> bool:
+    """Whether a run was trained on text like the prompt."""
+    return recipe.runs()[run][1] in prompt.home
+
+
+def one_of(found: Sequence[Step], section: str) -> list[Step]:
+    """The steps of a section."""
+    return [step for step in found if step.section == section]
