@@ -251,7 +251,7 @@ def _figures(
             continue
         curves = [_line(made, name, x, i) for i, name in enumerate(names)]
         y = (0.0, 1.0) if file == "words" else None
-        marks = {f"{LONG[names[0]]} of {REAL}": real[names[0]].mean} if real else {}
+        marks = {f"held-out: {LONG[names[0]]}": real[names[0]].mean} if real else {}
         drawn[file] = lines(
             curves,
             f"{history.name}: {title[0].lower()}{title[1:]}",
