@@ -1,7 +1,7 @@
 """What a run writes at each checkpoint, how it differs from real text, and varies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ from lmzoo import runs
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.prompts import Prompt, read_prompt
 from lmzoo.analysis.prose import FIGURES, Averages, averages, real_text
-from lmzoo.analysis.variability import MISSING, PHRASE, variability
+from lmzoo.analysis.variability import MISSING, PHRASE, Variability, variability
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate_texts
 from lmzoo.report.charts import Curve
@@ -86,48 +86,34 @@ def samples(
     steps = history.choose(checkpoints)
     given = read_prompt(history, prompt, empty=True)
     spans = runs.read_spans(history.path)
+    options = {
+        "num_samples": num_samples,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "seed": seed,
+    }
     made = []
     for step in steps:
-        texts = generate_texts(
-            history.at(step),
-            history.tokenizer,
-            given.text,
-            num_samples=num_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-        )
+        model = history.at(step)
+        texts = generate_texts(model, history.tokenizer, given.text, **options)
         made.append(Made(step, texts, averages(texts, spans)))
     real, why = real_text(history, made[-1].texts, spans)
     last = variability(made[-1].texts, spans)
-    chance = "greedy" if not temperature else f"temperature {temperature:g}"
-    chance += f", top_k {top_k}" if top_k else ""
     return Finding(
         "samples",
         f"Samples over training: {history.name}",
         text=_said(made, real, num_samples),
-        tables=[
-            _table(made, real),
-            Table(
-                ["the last checkpoint's samples", ""],
-                [list(row) for row in last.rows()],
-                f"Variability of {plural(num_samples, 'sample')} of step "
-                f"{made[-1].step:,}, seeds {seed} to {seed + num_samples - 1}",
-                words=(0, 1),
-            ),
-        ],
+        tables=[_table(made, real), _variability(last, made[-1], seed)],
         figures=_figures(history, made, real),
-        notes=_notes(given, spans, why, seed, num_samples, max_new_tokens, chance),
+        notes=_notes(given, spans, why, options),
         samples=_boxes(made, seed),
         rows=[_row(one) for one in made],
         data={
             "run": str(history.path),
             "prompt": given.text,
+            **options,
             "seeds": list(range(seed, seed + num_samples)),
-            "temperature": temperature,
-            "top_k": top_k,
-            "max_new_tokens": max_new_tokens,
             "checkpoints": [{**_row(one), "texts": one.texts} for one in made],
             "held_out": {} if real is None else _plain(real),
             "variability": last.plain(),
@@ -196,18 +182,16 @@ LONG = {
 
 
 def _notes(
-    given: Prompt,
-    spans: Spans | None,
-    why: str,
-    seed: int,
-    number: int,
-    tokens: int,
-    chance: str,
+    given: Prompt, spans: Spans | None, why: str, options: Mapping[str, Any]
 ) -> list[str]:
+    temperature, top_k, seed = (options[k] for k in ("temperature", "top_k", "seed"))
+    chance = f"temperature {temperature:g}" if temperature else "greedy"
+    chance += f", top_k {top_k}" if top_k else ""
     prompt = repr(given.text) if given.text else "none (a new text)"
     notes = [
         f"prompt: {prompt}, not counted in any figure; {chance}; seeds {seed} to "
-        f"{seed + number - 1} at every checkpoint; {tokens:,} tokens each at most",
+        f"{seed + options['num_samples'] - 1} at every checkpoint; "
+        f"{options['max_new_tokens']:,} tokens each at most",
         f"real words: in the training text, repeats counted; repetition: word {PHRASE}-"
         "grams that stood in the sample before; dist-n: distinct word n-grams / all, "
         "lower with greater length; symbols: neither letters, digits, white space nor "
@@ -224,6 +208,16 @@ def _notes(
 
 
 # ---- tables, figures, numbers --------------------------------------------------------
+
+
+def _variability(found: Variability, last: Made, seed: int) -> Table:
+    number = len(last.texts)
+    caption = (
+        f"Variability of {plural(number, 'sample')} of step {last.step:,}, seeds "
+        f"{seed} to {seed + number - 1}"
+    )
+    rows = [list(row) for row in found.rows()]
+    return Table(["over all of these samples", ""], rows, caption, words=(0, 1))
 
 
 def _table(made: Sequence[Made], real: Averages | None) -> Table:

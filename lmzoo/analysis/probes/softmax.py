@@ -70,7 +70,7 @@ def softmax(
     return Finding(
         "softmax",
         f"What comes next after {prompt!r}: {history.name}",
-        text=_said(looks, given, names, texts),
+        text=_said(history, looks, given, names, texts),
         tables=[
             _table(looks, chosen, top, names),
             *_entropy_table(looks, texts, names),
@@ -86,7 +86,11 @@ def softmax(
 
 
 def _said(
-    looks: Looks, given: Prompt, names: Names, texts: Sequence[Text]
+    history: History,
+    looks: Looks,
+    given: Prompt,
+    names: Names,
+    texts: Sequence[Text],
 ) -> list[str]:
     steps, last = looks.steps, looks.last
     made = "".join(names(token) for token in last.tokens)
@@ -99,8 +103,9 @@ def _said(
         return [*said, "One checkpoint: how the choices came about cannot be told."]
     means = {step: float(looks.own[step].entropies.mean()) for step in steps}
     low = min(steps, key=lambda step: means[step])
+    made = plural(len(last.tokens), f"generated {_unit(history)}")
     said.append(
-        f"The mean entropy over {plural(len(last.tokens), 'generated character')} was "
+        f"The mean entropy over {made} was "
         f"{means[steps[0]]:.2f} bits at step {steps[0]:,} and {means[steps[-1]]:.2f} "
         f"at step {steps[-1]:,}; it was lowest at step {low:,} ({means[low]:.2f})."
     )
@@ -114,7 +119,7 @@ def _settling(looks: Looks, names: Names) -> str:
     if settled[0] is None:
         return (
             f"The top choice has not hardened: the checkpoint before the last (step "
-            f"{steps[-2]:,}) still prefers another first character."
+            f"{steps[-2]:,}) still prefers another first one."
         )
     first = visible(names(looks.last.tokens[0]))
     line = (
@@ -157,7 +162,7 @@ def _notes(
     history: History, looks: Looks, given: Prompt, texts: Sequence[Text]
 ) -> list[str]:
     notes = [
-        "each checkpoint continues the prompt by its own likeliest characters (no "
+        "each checkpoint continues the prompt by its own likeliest token (no "
         "sampling, no seed); the chart of the final choices follows instead those of "
         "the last checkpoint, the same context for all",
         f"entropy in bits; not knowing anything would be "
@@ -184,6 +189,11 @@ def _note(text: Text, history: History) -> list[str]:
     ]
 
 
+def _unit(history: History) -> str:
+    """What one step of a continuation is."""
+    return "character" if history.tokenizer.kind == "char" else "token"
+
+
 def _uniform(history: History) -> float:
     return math.log2(history.run.model.vocab_size)
 
@@ -207,7 +217,7 @@ def _table(looks: Looks, chosen: Sequence[int], top: int, names: Names) -> Table
             rows.append([count(step), after, *best, f"{entropy:.2f}"])
     heads = ["step", "after", *map(str, range(1, width + 1)), "bits"]
     caption = (
-        f"The {width} likeliest next characters with their probabilities, along each "
+        f"The {width} likeliest next tokens with their probabilities, along each "
         "checkpoint's own continuation; bits: entropy"
     )
     return Table(heads, rows, caption, words=tuple(range(1, width + 2)))
@@ -250,7 +260,7 @@ def _figures(
     x, places = [float(step) for step in steps], range(len(looks.last.tokens))
     own = [looks.own[step].entropies.tolist() for step in steps]
     curves = [
-        Curve(f"character {i + 1}", x, [row[i] for row in own], style=i + 1)
+        Curve(f"{_unit(history)} {i + 1}", x, [row[i] for row in own], style=i + 1)
         for i in places
         if len(places) <= 6  # more lines are a tangle; their mean says it
     ]
