@@ -142,20 +142,38 @@ def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]
             )
             + f" (means of {plural(number, 'sample')})."
         )
-    if real is not None and (gaps := _unlike(last.figures, real)):
-        said.append(
-            f"Set beside {REAL} of the same length, the samples of step "
-            f"{last.step:,} lie {'; '.join(gaps)}."
-        )
-    elif real is not None:
-        said.append(
-            f"At step {last.step:,} none of these figures is set apart from {REAL} of "
-            "the same length."
-        )
+    if real is not None:
+        said.append(_beside(last, real))
     said.append(
         "None of this says whether the text makes sense: only what it is made of."
     )
     return said
+
+
+def _beside(last: Made, real: Averages) -> str:
+    """How the last samples differ from real text, as far as that can be told."""
+    if len(last.texts) < 2:
+        known = last.figures["known_words"]
+        words = "" if not known.values else (
+            f" ({_share(known)} real words, {_share(real['known_words'])} in {REAL})"
+        )  # fmt: skip
+        return (
+            f"One sample of step {last.step:,} has no interval, so what sets it apart "
+            f"from {REAL} cannot be told{words}; give --num_samples 5."
+        )
+    if gaps := _unlike(last.figures, real):
+        return (
+            f"Set beside {REAL} of the same length, the samples of step "
+            f"{last.step:,} lie {'; '.join(gaps)}."
+        )
+    return (
+        f"At step {last.step:,} none of these figures is set apart from {REAL} of the "
+        "same length (their 95 % intervals meet)."
+    )
+
+
+def _seeds(seed: int, number: int) -> str:
+    return f"seeds {seed} to {seed + number - 1}" if number > 1 else f"seed {seed}"
 
 
 def _unlike(made: Averages, real: Averages) -> list[str]:
@@ -189,8 +207,8 @@ def _notes(
     chance += f", top_k {top_k}" if top_k else ""
     prompt = repr(given.text) if given.text else "none (a new text)"
     notes = [
-        f"prompt: {prompt}, not counted in any figure; {chance}; seeds {seed} to "
-        f"{seed + options['num_samples'] - 1} at every checkpoint; "
+        f"prompt: {prompt}, not counted in any figure; {chance}; "
+        f"{_seeds(seed, options['num_samples'])} at every checkpoint; "
         f"{options['max_new_tokens']:,} tokens each at most",
         f"real words: in the training text, repeats counted; repetition: word {PHRASE}-"
         "grams that stood in the sample before; dist-n: distinct word n-grams / all, "
@@ -213,8 +231,8 @@ def _notes(
 def _variability(found: Variability, last: Made, seed: int) -> Table:
     number = len(last.texts)
     caption = (
-        f"Variability of {plural(number, 'sample')} of step {last.step:,}, seeds "
-        f"{seed} to {seed + number - 1}"
+        f"Variability of {plural(number, 'sample')} of step {last.step:,}, "
+        f"{_seeds(seed, number)}"
     )
     rows = [list(row) for row in found.rows()]
     return Table(["over all of these samples", ""], rows, caption, words=(0, 1))

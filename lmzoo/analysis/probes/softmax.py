@@ -122,9 +122,9 @@ def _settling(looks: Looks, names: Names) -> str:
             f"{steps[-2]:,}) still prefers another first one."
         )
     first = visible(names(looks.last.tokens[0]))
-    line = (
-        f"The first top choice, {first}, no longer changes from step {settled[0]:,} on"
-    )
+    line = f"The first top choice, {first}, stays from step {settled[0]:,} on"
+    if settled[0] == steps[0]:
+        line = f"The first top choice, {first}, is the same at every checkpoint"
     whole = settled[-1]
     if len(settled) > 1:
         line += (

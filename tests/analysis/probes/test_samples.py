@@ -47,6 +47,14 @@ def test_one_checkpoint_has_samples_and_no_lines(zoo: Zoo) -> None:
     assert "greedy" in found.notes[0]
 
 
+def test_one_sample_claims_no_more_than_it_can(zoo: Zoo) -> None:
+    one = samples(str(zoo("gpt")), max_new_tokens=60, num_samples=1)
+    assert "cannot be told" in one.text[1]
+    assert not any("set apart from" in text and "none" in text for text in one.text)
+    several = samples(str(zoo("gpt")), max_new_tokens=60, num_samples=4)
+    assert "below it in real words" in several.text[1]
+
+
 def test_without_spans_and_text_the_reasons_are_given(zoo: Zoo, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(zoo("gpt"), copy)
