@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from lmzoo.analysis.expectation_charts import figures
 from lmzoo.analysis.expectations import (
     Looks,
     Names,
@@ -11,14 +12,13 @@ from lmzoo.analysis.expectations import (
     look,
     rows_of,
     texts_for,
+    unit,
 )
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import context_rule
 from lmzoo.analysis.prompts import Prompt, read_prompt
 from lmzoo.errors import UsageError
-from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
-from lmzoo.report.lines import lines
 from lmzoo.report.table import Table
 from lmzoo.report.words import count, decimals, listed, percent, plural, visible
 from lmzoo.scoring.common import token_names
@@ -75,7 +75,7 @@ def softmax(
             _table(looks, chosen, top, names),
             *_entropy_table(looks, texts, names),
         ],
-        figures=_figures(history, looks, names, texts),
+        figures=figures(history, looks, names, texts),
         notes=_notes(history, looks, given, texts),
         rows=rows_of(looks, top, names),
         data=data_of(history, looks, given, names, texts),
@@ -103,7 +103,7 @@ def _said(
         return [*said, "One checkpoint: how the choices came about cannot be told."]
     means = {step: float(looks.own[step].entropies.mean()) for step in steps}
     low = min(steps, key=lambda step: means[step])
-    made = plural(len(last.tokens), f"generated {_unit(history)}")
+    made = plural(len(last.tokens), f"generated {unit(history)}")
     said.append(
         f"The mean entropy over {made} was "
         f"{means[steps[0]]:.2f} bits at step {steps[0]:,} and {means[steps[-1]]:.2f} "
@@ -189,16 +189,11 @@ def _note(text: Text, history: History) -> list[str]:
     ]
 
 
-def _unit(history: History) -> str:
-    """What one step of a continuation is."""
-    return "character" if history.tokenizer.kind == "char" else "token"
-
-
 def _uniform(history: History) -> float:
     return math.log2(history.run.model.vocab_size)
 
 
-# ---- tables and figures --------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------
 
 
 def _table(looks: Looks, chosen: Sequence[int], top: int, names: Names) -> Table:
@@ -248,62 +243,3 @@ def _entropy_table(looks: Looks, texts: Sequence[Text], names: Names) -> list[Ta
             row += [decimals(one["entropy"], 2), decimals(one["cross_entropy"], 2)]
         rows.append(row)
     return [Table(heads, rows, caption, words=(1,))]
-
-
-def _figures(
-    history: History, looks: Looks, names: Names, texts: Sequence[Text]
-) -> dict[str, str]:
-    """Lines over the steps; none where there is one checkpoint."""
-    steps = looks.steps
-    if len(steps) < 2:
-        return {}
-    x, places = [float(step) for step in steps], range(len(looks.last.tokens))
-    own = [looks.own[step].entropies.tolist() for step in steps]
-    curves = [
-        Curve(f"{_unit(history)} {i + 1}", x, [row[i] for row in own], style=i + 1)
-        for i in places
-        if len(places) <= 6  # more lines are a tangle; their mean says it
-    ]
-    mean = [sum(row) / len(row) for row in own]
-    curves = [Curve("mean", x, mean), *(curves if len(places) > 1 else [])]
-    under, over = "optimizer steps", history.name
-    figures = {
-        "entropy": lines(
-            curves, f"{over}: entropy along its own continuation", under, "bits"
-        ),
-        "choices": lines(
-            [
-                Curve(
-                    f"{i + 1}: {visible(names(looks.last.tokens[i]))}",
-                    x,
-                    [float(looks.fixed[step].chosen[i]) for step in steps],
-                    style=i + 1,
-                )
-                for i in list(places)[:6]
-            ],
-            f"{over}: probability of the final top choices",
-            under,
-            "probability, each after the prompt and the choices before it",
-            (0.0, 1.0),
-        ),
-    }
-    if texts:
-        figures["text"] = _text_chart(looks, texts, x, over)
-    return figures
-
-
-def _text_chart(looks: Looks, texts: Sequence[Text], x: list[float], over: str) -> str:
-    """Entropy of texts, and what they really cost, in and out of domain."""
-    curves = []
-    for i, text in enumerate(texts):
-        rows = [looks.texts[text.name][step] for step in looks.steps]
-        for name, key, style in (
-            ("entropy", "entropy", 2 * i),
-            ("paid", "cross_entropy", 2 * i + 1),
-        ):
-            y = [row[key] or 0.0 for row in rows]
-            curves.append(Curve(f"{text.name}, {name}", x, y, style=style))
-    title = f"{over}: expected and paid bits on text"
-    return lines(
-        curves, title, "optimizer steps", "bits per token; paid: cross-entropy"
-    )
