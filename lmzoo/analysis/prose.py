@@ -47,6 +47,15 @@ class Prose:
 FIGURES = tuple(Prose.__dataclass_fields__)
 
 
+@dataclass(frozen=True)
+class Made:
+    """The samples of one checkpoint and what they are like."""
+
+    step: int
+    texts: list[str]
+    figures: Averages
+
+
 def prose(text: str, spans: Spans | None = None) -> Prose:
     """Measure one text; ``spans`` are of the training text."""
     split = words(text)

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.prompts import Prompt, read_prompt
-from lmzoo.analysis.prose import FIGURES, Averages, averages, real_text
+from lmzoo.analysis.prose import FIGURES, Averages, Made, averages, real_text
+from lmzoo.analysis.prose_charts import LONG, figures
 from lmzoo.analysis.variability import MISSING, PHRASE, Variability, variability
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate_texts
-from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
-from lmzoo.report.lines import lines
 from lmzoo.report.spread import Spread
 from lmzoo.report.table import Table
 from lmzoo.report.words import NONE, count, listed, percent, plural
@@ -30,23 +28,6 @@ HEADS = {
     "punctuation": "punct.",
     "symbols": "symbols",
 }
-CHARTS = {
-    "words": ("Real words and repetition", ("known_words", "repetition")),
-    "distinct": (
-        "Distinct words, pairs and triples",
-        ("distinct_1", "distinct_2", "distinct_3"),
-    ),
-    "marks": ("Punctuation and symbols", ("punctuation", "symbols")),
-}
-
-
-@dataclass(frozen=True)
-class Made:
-    """The samples of one checkpoint and what they are like."""
-
-    step: int
-    texts: list[str]
-    figures: Averages
 
 
 def samples(
@@ -105,7 +86,7 @@ def samples(
         f"Samples over training: {history.name}",
         text=_said(made, real, num_samples),
         tables=[_table(made, real), _variability(last, made[-1], seed)],
-        figures=_figures(history, made, real),
+        figures=figures(history, made, real),
         notes=_notes(given, spans, why, options),
         samples=_boxes(made, seed),
         rows=[_row(one) for one in made],
@@ -188,17 +169,6 @@ def _unlike(made: Averages, real: Averages) -> list[str]:
     return [f"{side} in {listed(names)}" for side, names in found.items() if names]
 
 
-LONG = {
-    "known_words": "real words",
-    "repetition": "repetition",
-    "distinct_1": "distinct words",
-    "distinct_2": "distinct pairs",
-    "distinct_3": "distinct triples",
-    "punctuation": "punctuation",
-    "symbols": "symbols",
-}
-
-
 def _notes(
     given: Prompt, spans: Spans | None, why: str, options: Mapping[str, Any]
 ) -> list[str]:
@@ -248,39 +218,6 @@ def _table(made: Sequence[Made], real: Averages | None) -> Table:
     kinds = {} if real is None else {len(made): "floor"}
     caption = "What the samples are made of; means over the samples of each checkpoint"
     return Table(["step", *HEADS.values()], rows, caption, kinds=kinds)
-
-
-def _figures(
-    history: History, made: Sequence[Made], real: Averages | None
-) -> dict[str, str]:
-    """Lines over the steps, each against real text; none for one checkpoint."""
-    if len(made) < 2:
-        return {}
-    x, drawn = [float(one.step) for one in made], {}
-    for file, (title, names) in CHARTS.items():
-        names = [name for name in names if any(m.figures[name].values for m in made)]
-        if not names:
-            continue
-        curves = [_line(made, name, x, i) for i, name in enumerate(names)]
-        y = (0.0, 1.0) if file == "words" else None
-        marks = {f"held-out: {LONG[names[0]]}": real[names[0]].mean} if real else {}
-        drawn[file] = lines(
-            curves,
-            f"{history.name}: {title[0].lower()}{title[1:]}",
-            "optimizer steps",
-            "share of the characters" if file == "marks" else "share",
-            y,
-            marks,
-        )
-    return drawn
-
-
-def _line(made: Sequence[Made], name: str, x: list[float], style: int) -> Curve:
-    found = [one.figures[name] for one in made]
-    ends = [one.interval or (one.mean, one.mean) for one in found]
-    low = [max(0.0, end[0]) for end in ends]
-    high = [min(1.0, end[1]) for end in ends]
-    return Curve(LONG[name], x, [one.mean for one in found], low, high, style)
 
 
 def _boxes(made: Sequence[Made], seed: int) -> list[tuple[str, str]]:
