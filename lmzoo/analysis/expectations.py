@@ -109,6 +109,11 @@ def look(
     return looks
 
 
+def unit(history: History) -> str:
+    """What one step of a continuation is, in words."""
+    return "character" if history.tokenizer.kind == "char" else "token"
+
+
 # ---- numbers -------------------------------------------------------------------------
 
 

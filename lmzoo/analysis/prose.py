@@ -16,6 +16,7 @@ from lmzoo.report.spread import Spread, spread
 from lmzoo.report.words import count
 from lmzoo.text.spans import Spans, words
 
+STRETCHES = 10  # of held-out text
 Averages = Mapping[str, Spread]
 
 
@@ -44,6 +45,15 @@ class Prose:
 
 
 FIGURES = tuple(Prose.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """The samples of one checkpoint and what they are like."""
+
+    step: int
+    texts: list[str]
+    figures: Averages
 
 
 def prose(text: str, spans: Spans | None = None) -> Prose:
@@ -101,13 +111,21 @@ def real_text(
     places = len(text) - length
     if places < 0:
         return None, "the run has no held-out text as long as a sample to compare with"
-    number = max(len(texts), 10)
-    starts = [places * i // max(1, number - 1) for i in range(number)]
+    number = max(len(texts), STRETCHES)
+    starts = [_word(text, places * i // (number - 1), places) for i in range(number)]
     found = averages([text[start : start + length] for start in starts], spans)
     return found, (
         f"held-out text: {number} stretches of the {split} part, as long as the "
-        f"samples ({count(length)} characters), measured in the same way"
+        f"samples ({count(length)} characters) and begun at a word, measured alike"
     )
+
+
+def _word(text: str, place: int, last: int) -> int:
+    """Where a word begins at or soon after ``place``, no later than ``last``."""
+    for start in range(place, min(last, place + 100) + 1):
+        if start == 0 or (text[start - 1].isspace() and not text[start].isspace()):
+            return start
+    return place
 
 
 def _kind(character: str) -> str:

@@ -11,6 +11,7 @@ WIDE = 1000.0
 IN_ROW, FEWEST = 40, 20  # categories, of one series and of several
 ROW, GAP = 190.0, 74.0  # height of the bars, and from one row's foot to the next
 HEAD = 62.0
+SMALLEST = 11.0  # letters that can be read in a row
 
 
 def bars(
@@ -88,7 +89,7 @@ def _row(
         chart.text(chart.left - 8, y + 5, f"{mark:.{digits}f}", SIZE - 1, SOFT, "end")
     slot = chart.x(1) - chart.x(0)
     wide = 0.82 * slot / len(heights)
-    size = _letters(names, slot)
+    lower = 0
     for place, name in enumerate(names):
         left = chart.x(place) + 0.09 * slot
         for i, values in enumerate(heights):
@@ -97,13 +98,16 @@ def _row(
                 left + i * wide, y, 0.92 * wide, chart.bottom - y, colour(hues[i])
             )
             chart.under.append(box)
-        chart.text(chart.x(place + 0.5), chart.bottom + 19, name, size, INK)
+        size = _letters(name, slot)
+        lower = 0 if size >= SMALLEST else 1 + lower % 2  # long ones get two lines
+        size = _letters(name, 2 * slot) if lower else size
+        foot = chart.bottom + 19 + 15 * lower
+        chart.text(chart.x(place + 0.5), foot, name, size, INK)
 
 
-def _letters(names: Sequence[str], slot: float) -> float:
-    """The largest size of letters at which no name meets the next."""
-    widest = max(text_width(name, 1) for name in names)
-    return min(SIZE + 1, max(8, round(0.98 * slot / widest, 1)))
+def _letters(name: str, room: float) -> float:
+    """The largest size of letters at which a name keeps to its room."""
+    return min(SIZE + 1, round(0.98 * room / text_width(name, 1), 1))
 
 
 def _legend(

@@ -1,20 +1,18 @@
 """What a run writes at each checkpoint, how it differs from real text, and varies."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.prompts import Prompt, read_prompt
-from lmzoo.analysis.prose import FIGURES, Averages, averages, real_text
-from lmzoo.analysis.variability import MISSING, PHRASE, variability
+from lmzoo.analysis.prose import FIGURES, Averages, Made, averages, real_text
+from lmzoo.analysis.prose_charts import LONG, figures
+from lmzoo.analysis.variability import MISSING, PHRASE, Variability, variability
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate_texts
-from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
-from lmzoo.report.lines import lines
 from lmzoo.report.spread import Spread
 from lmzoo.report.table import Table
 from lmzoo.report.words import NONE, count, listed, percent, plural
@@ -30,23 +28,6 @@ HEADS = {
     "punctuation": "punct.",
     "symbols": "symbols",
 }
-CHARTS = {
-    "words": ("Real words and repetition", ("known_words", "repetition")),
-    "distinct": (
-        "Distinct words, pairs and triples",
-        ("distinct_1", "distinct_2", "distinct_3"),
-    ),
-    "marks": ("Punctuation and symbols", ("punctuation", "symbols")),
-}
-
-
-@dataclass(frozen=True)
-class Made:
-    """The samples of one checkpoint and what they are like."""
-
-    step: int
-    texts: list[str]
-    figures: Averages
 
 
 def samples(
@@ -86,48 +67,34 @@ def samples(
     steps = history.choose(checkpoints)
     given = read_prompt(history, prompt, empty=True)
     spans = runs.read_spans(history.path)
+    options = {
+        "num_samples": num_samples,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "seed": seed,
+    }
     made = []
     for step in steps:
-        texts = generate_texts(
-            history.at(step),
-            history.tokenizer,
-            given.text,
-            num_samples=num_samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            seed=seed,
-        )
+        model = history.at(step)
+        texts = generate_texts(model, history.tokenizer, given.text, **options)
         made.append(Made(step, texts, averages(texts, spans)))
     real, why = real_text(history, made[-1].texts, spans)
     last = variability(made[-1].texts, spans)
-    chance = "greedy" if not temperature else f"temperature {temperature:g}"
-    chance += f", top_k {top_k}" if top_k else ""
     return Finding(
         "samples",
         f"Samples over training: {history.name}",
         text=_said(made, real, num_samples),
-        tables=[
-            _table(made, real),
-            Table(
-                ["the last checkpoint's samples", ""],
-                [list(row) for row in last.rows()],
-                f"Variability of {plural(num_samples, 'sample')} of step "
-                f"{made[-1].step:,}, seeds {seed} to {seed + num_samples - 1}",
-                words=(0, 1),
-            ),
-        ],
-        figures=_figures(history, made, real),
-        notes=_notes(given, spans, why, seed, num_samples, max_new_tokens, chance),
+        tables=[_table(made, real), _variability(last, made[-1], seed)],
+        figures=figures(history, made, real),
+        notes=_notes(given, spans, why, options),
         samples=_boxes(made, seed),
         rows=[_row(one) for one in made],
         data={
             "run": str(history.path),
             "prompt": given.text,
+            **options,
             "seeds": list(range(seed, seed + num_samples)),
-            "temperature": temperature,
-            "top_k": top_k,
-            "max_new_tokens": max_new_tokens,
             "checkpoints": [{**_row(one), "texts": one.texts} for one in made],
             "held_out": {} if real is None else _plain(real),
             "variability": last.plain(),
@@ -156,20 +123,38 @@ def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]
             )
             + f" (means of {plural(number, 'sample')})."
         )
-    if real is not None and (gaps := _unlike(last.figures, real)):
-        said.append(
-            f"Set beside {REAL} of the same length, the samples of step "
-            f"{last.step:,} lie {'; '.join(gaps)}."
-        )
-    elif real is not None:
-        said.append(
-            f"At step {last.step:,} none of these figures is set apart from {REAL} of "
-            "the same length."
-        )
+    if real is not None:
+        said.append(_beside(last, real))
     said.append(
         "None of this says whether the text makes sense: only what it is made of."
     )
     return said
+
+
+def _beside(last: Made, real: Averages) -> str:
+    """How the last samples differ from real text, as far as that can be told."""
+    if len(last.texts) < 2:
+        known = last.figures["known_words"]
+        words = "" if not known.values else (
+            f" ({_share(known)} real words, {_share(real['known_words'])} in {REAL})"
+        )  # fmt: skip
+        return (
+            f"One sample of step {last.step:,} has no interval, so what sets it apart "
+            f"from {REAL} cannot be told{words}; give --num_samples 5."
+        )
+    if gaps := _unlike(last.figures, real):
+        return (
+            f"Set beside {REAL} of the same length, the samples of step "
+            f"{last.step:,} lie {'; '.join(gaps)}."
+        )
+    return (
+        f"At step {last.step:,} none of these figures is set apart from {REAL} of the "
+        "same length (their 95 % intervals meet)."
+    )
+
+
+def _seeds(seed: int, number: int) -> str:
+    return f"seeds {seed} to {seed + number - 1}" if number > 1 else f"seed {seed}"
 
 
 def _unlike(made: Averages, real: Averages) -> list[str]:
@@ -184,30 +169,17 @@ def _unlike(made: Averages, real: Averages) -> list[str]:
     return [f"{side} in {listed(names)}" for side, names in found.items() if names]
 
 
-LONG = {
-    "known_words": "real words",
-    "repetition": "repetition",
-    "distinct_1": "distinct words",
-    "distinct_2": "distinct pairs",
-    "distinct_3": "distinct triples",
-    "punctuation": "punctuation",
-    "symbols": "symbols",
-}
-
-
 def _notes(
-    given: Prompt,
-    spans: Spans | None,
-    why: str,
-    seed: int,
-    number: int,
-    tokens: int,
-    chance: str,
+    given: Prompt, spans: Spans | None, why: str, options: Mapping[str, Any]
 ) -> list[str]:
+    temperature, top_k, seed = (options[k] for k in ("temperature", "top_k", "seed"))
+    chance = f"temperature {temperature:g}" if temperature else "greedy"
+    chance += f", top_k {top_k}" if top_k else ""
     prompt = repr(given.text) if given.text else "none (a new text)"
     notes = [
-        f"prompt: {prompt}, not counted in any figure; {chance}; seeds {seed} to "
-        f"{seed + number - 1} at every checkpoint; {tokens:,} tokens each at most",
+        f"prompt: {prompt}, not counted in any figure; {chance}; "
+        f"{_seeds(seed, options['num_samples'])} at every checkpoint; "
+        f"{options['max_new_tokens']:,} tokens each at most",
         f"real words: in the training text, repeats counted; repetition: word {PHRASE}-"
         "grams that stood in the sample before; dist-n: distinct word n-grams / all, "
         "lower with greater length; symbols: neither letters, digits, white space nor "
@@ -226,6 +198,16 @@ def _notes(
 # ---- tables, figures, numbers --------------------------------------------------------
 
 
+def _variability(found: Variability, last: Made, seed: int) -> Table:
+    number = len(last.texts)
+    caption = (
+        f"Variability of {plural(number, 'sample')} of step {last.step:,}, "
+        f"{_seeds(seed, number)}"
+    )
+    rows = [list(row) for row in found.rows()]
+    return Table(["over all of these samples", ""], rows, caption, words=(0, 1))
+
+
 def _table(made: Sequence[Made], real: Averages | None) -> Table:
     rows = [
         [count(one.step), *(_share(one.figures[name]) for name in FIGURES)]
@@ -236,39 +218,6 @@ def _table(made: Sequence[Made], real: Averages | None) -> Table:
     kinds = {} if real is None else {len(made): "floor"}
     caption = "What the samples are made of; means over the samples of each checkpoint"
     return Table(["step", *HEADS.values()], rows, caption, kinds=kinds)
-
-
-def _figures(
-    history: History, made: Sequence[Made], real: Averages | None
-) -> dict[str, str]:
-    """Lines over the steps, each against real text; none for one checkpoint."""
-    if len(made) < 2:
-        return {}
-    x, drawn = [float(one.step) for one in made], {}
-    for file, (title, names) in CHARTS.items():
-        names = [name for name in names if any(m.figures[name].values for m in made)]
-        if not names:
-            continue
-        curves = [_line(made, name, x, i) for i, name in enumerate(names)]
-        y = (0.0, 1.0) if file == "words" else None
-        marks = {f"{LONG[names[0]]} of {REAL}": real[names[0]].mean} if real else {}
-        drawn[file] = lines(
-            curves,
-            f"{history.name}: {title[0].lower()}{title[1:]}",
-            "optimizer steps",
-            "share of the characters" if file == "marks" else "share",
-            y,
-            marks,
-        )
-    return drawn
-
-
-def _line(made: Sequence[Made], name: str, x: list[float], style: int) -> Curve:
-    found = [one.figures[name] for one in made]
-    ends = [one.interval or (one.mean, one.mean) for one in found]
-    low = [max(0.0, end[0]) for end in ends]
-    high = [min(1.0, end[1]) for end in ends]
-    return Curve(LONG[name], x, [one.mean for one in found], low, high, style)
 
 
 def _boxes(made: Sequence[Made], seed: int) -> list[tuple[str, str]]:

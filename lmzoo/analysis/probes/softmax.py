@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from lmzoo.analysis.expectation_charts import figures
 from lmzoo.analysis.expectations import (
     Looks,
     Names,
@@ -11,14 +12,13 @@ from lmzoo.analysis.expectations import (
     look,
     rows_of,
     texts_for,
+    unit,
 )
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import context_rule
 from lmzoo.analysis.prompts import Prompt, read_prompt
 from lmzoo.errors import UsageError
-from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
-from lmzoo.report.lines import lines
 from lmzoo.report.table import Table
 from lmzoo.report.words import count, decimals, listed, percent, plural, visible
 from lmzoo.scoring.common import token_names
@@ -70,12 +70,12 @@ def softmax(
     return Finding(
         "softmax",
         f"What comes next after {prompt!r}: {history.name}",
-        text=_said(looks, given, names, texts),
+        text=_said(history, looks, given, names, texts),
         tables=[
             _table(looks, chosen, top, names),
             *_entropy_table(looks, texts, names),
         ],
-        figures=_figures(history, looks, names, texts),
+        figures=figures(history, looks, names, texts),
         notes=_notes(history, looks, given, texts),
         rows=rows_of(looks, top, names),
         data=data_of(history, looks, given, names, texts),
@@ -86,7 +86,11 @@ def softmax(
 
 
 def _said(
-    looks: Looks, given: Prompt, names: Names, texts: Sequence[Text]
+    history: History,
+    looks: Looks,
+    given: Prompt,
+    names: Names,
+    texts: Sequence[Text],
 ) -> list[str]:
     steps, last = looks.steps, looks.last
     made = "".join(names(token) for token in last.tokens)
@@ -99,8 +103,9 @@ def _said(
         return [*said, "One checkpoint: how the choices came about cannot be told."]
     means = {step: float(looks.own[step].entropies.mean()) for step in steps}
     low = min(steps, key=lambda step: means[step])
+    made = plural(len(last.tokens), f"generated {unit(history)}")
     said.append(
-        f"The mean entropy over {plural(len(last.tokens), 'generated character')} was "
+        f"The mean entropy over {made} was "
         f"{means[steps[0]]:.2f} bits at step {steps[0]:,} and {means[steps[-1]]:.2f} "
         f"at step {steps[-1]:,}; it was lowest at step {low:,} ({means[low]:.2f})."
     )
@@ -114,12 +119,12 @@ def _settling(looks: Looks, names: Names) -> str:
     if settled[0] is None:
         return (
             f"The top choice has not hardened: the checkpoint before the last (step "
-            f"{steps[-2]:,}) still prefers another first character."
+            f"{steps[-2]:,}) still prefers another first one."
         )
     first = visible(names(looks.last.tokens[0]))
-    line = (
-        f"The first top choice, {first}, no longer changes from step {settled[0]:,} on"
-    )
+    line = f"The first top choice, {first}, stays from step {settled[0]:,} on"
+    if settled[0] == steps[0]:
+        line = f"The first top choice, {first}, is the same at every checkpoint"
     whole = settled[-1]
     if len(settled) > 1:
         line += (
@@ -157,7 +162,7 @@ def _notes(
     history: History, looks: Looks, given: Prompt, texts: Sequence[Text]
 ) -> list[str]:
     notes = [
-        "each checkpoint continues the prompt by its own likeliest characters (no "
+        "each checkpoint continues the prompt by its own likeliest token (no "
         "sampling, no seed); the chart of the final choices follows instead those of "
         "the last checkpoint, the same context for all",
         f"entropy in bits; not knowing anything would be "
@@ -188,7 +193,7 @@ def _uniform(history: History) -> float:
     return math.log2(history.run.model.vocab_size)
 
 
-# ---- tables and figures --------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------
 
 
 def _table(looks: Looks, chosen: Sequence[int], top: int, names: Names) -> Table:
@@ -207,7 +212,7 @@ def _table(looks: Looks, chosen: Sequence[int], top: int, names: Names) -> Table
             rows.append([count(step), after, *best, f"{entropy:.2f}"])
     heads = ["step", "after", *map(str, range(1, width + 1)), "bits"]
     caption = (
-        f"The {width} likeliest next characters with their probabilities, along each "
+        f"The {width} likeliest next tokens with their probabilities, along each "
         "checkpoint's own continuation; bits: entropy"
     )
     return Table(heads, rows, caption, words=tuple(range(1, width + 2)))
@@ -238,62 +243,3 @@ def _entropy_table(looks: Looks, texts: Sequence[Text], names: Names) -> list[Ta
             row += [decimals(one["entropy"], 2), decimals(one["cross_entropy"], 2)]
         rows.append(row)
     return [Table(heads, rows, caption, words=(1,))]
-
-
-def _figures(
-    history: History, looks: Looks, names: Names, texts: Sequence[Text]
-) -> dict[str, str]:
-    """Lines over the steps; none where there is one checkpoint."""
-    steps = looks.steps
-    if len(steps) < 2:
-        return {}
-    x, places = [float(step) for step in steps], range(len(looks.last.tokens))
-    own = [looks.own[step].entropies.tolist() for step in steps]
-    curves = [
-        Curve(f"character {i + 1}", x, [row[i] for row in own], style=i + 1)
-        for i in places
-        if len(places) <= 6  # more lines are a tangle; their mean says it
-    ]
-    mean = [sum(row) / len(row) for row in own]
-    curves = [Curve("mean", x, mean), *(curves if len(places) > 1 else [])]
-    under, over = "optimizer steps", history.name
-    figures = {
-        "entropy": lines(
-            curves, f"{over}: entropy along its own continuation", under, "bits"
-        ),
-        "choices": lines(
-            [
-                Curve(
-                    f"{i + 1}: {visible(names(looks.last.tokens[i]))}",
-                    x,
-                    [float(looks.fixed[step].chosen[i]) for step in steps],
-                    style=i + 1,
-                )
-                for i in list(places)[:6]
-            ],
-            f"{over}: probability of the final top choices",
-            under,
-            "probability, each after the prompt and the choices before it",
-            (0.0, 1.0),
-        ),
-    }
-    if texts:
-        figures["text"] = _text_chart(looks, texts, x, over)
-    return figures
-
-
-def _text_chart(looks: Looks, texts: Sequence[Text], x: list[float], over: str) -> str:
-    """Entropy of texts, and what they really cost, in and out of domain."""
-    curves = []
-    for i, text in enumerate(texts):
-        rows = [looks.texts[text.name][step] for step in looks.steps]
-        for name, key, style in (
-            ("entropy", "entropy", 2 * i),
-            ("paid", "cross_entropy", 2 * i + 1),
-        ):
-            y = [row[key] or 0.0 for row in rows]
-            curves.append(Curve(f"{text.name}, {name}", x, y, style=style))
-    title = f"{over}: expected and paid bits on text"
-    return lines(
-        curves, title, "optimizer steps", "bits per token; paid: cross-entropy"
-    )
