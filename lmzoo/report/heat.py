@@ -150,8 +150,8 @@ def heat_grid(
             if named and i + 1 == len(panels):
                 across(sheet, labels, x, head + side + small + 2, cell, small)
         for t, label in enumerate(labels if named else ()):
-            middle = head + (t + 0.5) * cell + small / 3
-            sheet.text(left - 6, middle, fit(label, small, 28), small, INK, "end")
+            middle, size = head + (t + 0.5) * cell + small / 3, min(small, cell - 1)
+            sheet.text(left - 6, middle, fit(label, size, 28), size, INK, "end")
     foot = 76 + len(panels) * (side + 40) - 4
     scale(sheet, shade, every, legend, 14, foot)
     most = max(len(row) for row in panels)

@@ -15,9 +15,10 @@ from lmzoo.analysis.texts import text_for, where
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
-from lmzoo.report.charts import Chart, Curve
+from lmzoo.report.charts import Chart, Curve, colour
 from lmzoo.report.finding import Finding
 from lmzoo.report.heat import heat_map
+from lmzoo.report.svg import SOFT
 from lmzoo.report.table import Table
 from lmzoo.report.words import count, plural
 from lmzoo.text.datamodule import TextDataModule
@@ -28,13 +29,18 @@ FLOOR = 1e-6  # of the largest norm: where the logarithmic plot ends
 
 @dataclass
 class Subject:
-    """A model and the text that its gradients are taken on."""
+    """The gradients of a model on a text, at one or several checkpoints."""
 
-    model: LanguageModel
-    windows: Tensor  # (N, T + 1): T inputs and the token after each
+    flows: dict[str, np.ndarray]  # checkpoint -> norms (T, T), the newest last
+    windows: int  # over which norms are averaged
     name: str
     labels: list[str]  # of the inputs; empty where several windows are averaged
     notes: list[str]
+
+    @property
+    def steps(self) -> int:
+        """Inputs that have a target, T."""
+        return len(next(iter(self.flows.values())))
 
 
 def gradflow(
@@ -45,7 +51,7 @@ def gradflow(
     corpus: str = "",
     windows: int = 8,
     length: int = 0,
-    checkpoint: str = "last",
+    checkpoints: str = "last",
     seed: int = 0,
 ) -> Finding:
     """Show how the gradient of one position's loss falls off over the input steps.
@@ -60,7 +66,8 @@ def gradflow(
             own, or kjv for a fresh model
         windows: of held-out text, evenly spread; their norms are averaged
         length: input steps; by default the context, 64 at most
-        checkpoint: last, best, or a step
+        checkpoints: last, best, all, steps as 500,1000, or ~5 for five evenly spread;
+            of several each is a line, the table and the map are of the newest
         seed: of a fresh model's weights
     """
     _at_least(position, 0, "position")
@@ -70,15 +77,11 @@ def gradflow(
     text = (prompt, corpus, windows, length)
     fresh = isinstance(run, str) and not Path(run).exists() and _in_zoo(run)
     subject = (
-        _untrained(str(run), text, seed) if fresh else _trained(run, text, checkpoint)
+        _untrained(str(run), text, seed, position)
+        if fresh
+        else _trained(run, text, checkpoints, position)
     )
-    steps = subject.windows.shape[1] - 1
-    if position >= steps:
-        raise UsageError(
-            f"--position {position}: the text has {plural(steps, 'step')} with a "
-            f"target; give 0 to {steps - 1}, or a longer text"
-        )
-    return _finding(subject, flow_map(subject.model, subject.windows), position)
+    return _finding(subject, position)
 
 
 def flow_map(model: LanguageModel, windows: Tensor) -> np.ndarray:
@@ -116,25 +119,26 @@ def _in_zoo(name: str) -> bool:
 
 
 def _trained(
-    run: "str | History", text: tuple[str, str, int, int], checkpoint: str
+    run: "str | History", text: tuple[str, str, int, int], which: str, position: int
 ) -> Subject:
     history = open_history(run)
     prompt, corpus, number, length = text
-    (step, *more) = history.choose(checkpoint)
-    if more:
-        raise UsageError(f"--checkpoint {checkpoint}: give one step, last or best")
-    model = history.at(step)
-    name = f"{history.name}, step {step:,}"
+    steps = history.choose(which)
+    model, words = history.at(steps[-1]), []
     if prompt:
         read = read_prompt(history, prompt)
-        found = read.tokens(model)
-        return Subject(model, found, name, read.labels[:-1], read.notes)
-    data = text_for(history.run, corpus)
-    windows, note = held_out(data, model, number, length)
-    return Subject(model, windows, name, [], [note])
+        windows, words, notes = read.tokens(model), read.labels[:-1], read.notes
+    else:
+        windows, note = held_out(text_for(history.run, corpus), model, number, length)
+        notes = [note]
+    _inside(position, windows)
+    flows = {f"step {at:,}": flow_map(history.at(at), windows) for at in steps}
+    return Subject(flows, len(windows), history.name, words, notes)
 
 
-def _untrained(name: str, text: tuple[str, str, int, int], seed: int) -> Subject:
+def _untrained(
+    name: str, text: tuple[str, str, int, int], seed: int, position: int
+) -> Subject:
     """A fresh model of default size, its vocabulary the corpus's characters."""
     prompt, corpus, number, length = text
     data = TextDataModule(**where(corpus)) if corpus else TextDataModule()
@@ -143,13 +147,27 @@ def _untrained(name: str, text: tuple[str, str, int, int], seed: int) -> Subject
         raise UsageError(f"{name}: it counts and has no gradients; choose another")
     torch.manual_seed(seed)
     model = cls(vocab_size=tokenizer.vocab_size).eval()
-    title, note = f"{name}, untrained", f"fresh weights, seed {seed}, default sizes"
+    words, notes = [], [f"fresh weights, seed {seed}, default sizes"]
     if prompt:
         ids = tokenizer.encode(prompt).tolist()[-model.context_length - 1 :]
-        found = torch.tensor([ids])
-        return Subject(model, found, title, labels(tokenizer, ids[:-1]), [note])
-    windows, where_from = held_out(data, model, number, length)
-    return Subject(model, windows, title, [], [note, where_from])
+        windows, words = torch.tensor([ids]), labels(tokenizer, ids[:-1])
+    else:
+        windows, note = held_out(data, model, number, length)
+        notes.append(note)
+    _inside(position, windows)
+    flows = {"untrained": flow_map(model, windows)}
+    return Subject(flows, len(windows), name, words, notes)
+
+
+def _inside(position: int, windows: Tensor) -> None:
+    steps = windows.shape[1] - 1
+    if position >= steps:
+        raise UsageError(
+            f"--position {position}: the text has {plural(max(steps, 0), 'step')} with "
+            f"a target; "
+            + (f"give 0 to {steps - 1}, or a longer text" if steps > 0
+               else "give a longer text")
+        )  # fmt: skip
 
 
 def held_out(
@@ -183,10 +201,17 @@ def _at_least(value: int, least: int, name: str) -> None:
 # ---- words, table, figures -----------------------------------------------------------
 
 
-def _finding(subject: Subject, flow: np.ndarray, position: int) -> Finding:
+def _finding(subject: Subject, position: int) -> Finding:
+    newest, flow = list(subject.flows.items())[-1]
     row = flow[position]
-    found = Finding("gradflow", f"Gradient flow of {subject.name}")
-    found.text = [_sentence(row, position), *_shape(flow), *_fall(row, position)]
+    name = f"{subject.name}, {newest}"
+    found = Finding("gradflow", f"Gradient flow of {name}")
+    found.text = [
+        _sentence(row, position),
+        *_shape(flow),
+        *_fall(row, position),
+        *_over_time(subject, position),
+    ]
     heads = ["input step", "distance", "gradient norm", "share of the largest"]
     heads[1:1] = ["token"] if subject.labels else []
     top = row.max() or 1.0
@@ -203,8 +228,8 @@ def _finding(subject: Subject, flow: np.ndarray, position: int) -> Finding:
         )
     ]  # fmt: skip
     found.figures = {
-        "norms": _norms(row, position, subject),
-        "heat": _heat(flow, subject),
+        "norms": _norms(subject, position),
+        "heat": _heat(flow, subject, name),
     }
     found.notes = [
         "steps are counted from 0; the loss at step t is that of the token after input "
@@ -213,16 +238,23 @@ def _finding(subject: Subject, flow: np.ndarray, position: int) -> Finding:
         *subject.notes,
     ]
     found.rows = [
-        {"loss_position": t, "input_step": s, "gradient_norm": float(norm)}
+        {
+            "checkpoint": label,
+            "loss_position": t,
+            "input_step": s,
+            "gradient_norm": float(norm),
+        }
+        for label, flow in subject.flows.items()
         for t, line in enumerate(flow)
         for s, norm in enumerate(line)
     ]
     found.data = {
-        "model": subject.name,
+        "model": name,
         "position": position,
         "norms": row.tolist(),
         "flow": flow.tolist(),
-        "windows": len(subject.windows),
+        "checkpoints": {k: f[position].tolist() for k, f in subject.flows.items()},
+        "windows": subject.windows,
     }
     return found
 
@@ -290,40 +322,67 @@ def _fall(row: np.ndarray, position: int) -> list[str]:
     ]
 
 
-def _norms(row: np.ndarray, position: int, subject: Subject) -> str:
+def _over_time(subject: Subject, position: int) -> list[str]:
+    """How far back the first and the newest checkpoint's gradients reach."""
+    if len(subject.flows) < 2:
+        return []
+    (first, before), *_, (last, after) = subject.flows.items()
+    shares = [_half(flow[position], position) for flow in (before, after)]
+    return [
+        f"Half of the sum of the norms lies within {plural(shares[0], 'step')} back at "
+        f"{first}, within {shares[1]} at {last}."
+    ]
+
+
+def _half(row: np.ndarray, position: int) -> int:
+    """Steps back that hold half of what flows to the past and to the step itself."""
+    back = row[: position + 1][::-1].cumsum()
+    return int((back < back[-1] / 2).sum())
+
+
+def _norms(subject: Subject, position: int) -> str:
     """The norm over the input steps, logarithmic; steps with exactly 0 are left out."""
-    chart = Chart(760, 400, 40)
-    some = row[row > 0]
-    high = float(some.max()) if len(some) else 1.0
+    rows = {label: flow[position] for label, flow in subject.flows.items()}
+    some = np.concatenate([row[row > 0] for row in rows.values()])
+    length = subject.steps
+    high = float(some.max(initial=0.0)) or 1.0
     low = min(max(float(some.min(initial=high)), FLOOR * high), high / 10)
-    chart.scales((0, max(len(row) - 1, 1)), (low / 1.5, high * 1.5), log_y=True)
-    title = f"Gradient of the loss at step {position}: {subject.name}"
+    chart = Chart(860, 420, 150 if len(rows) > 1 else 40)
+    chart.scales((0, max(length - 1, 1)), (low / 1.5, high * 1.5), log_y=True)
+    named = subject.name if len(rows) > 1 else f"{subject.name}, {next(iter(rows))}"
+    title = f"Gradient of the loss at step {position}: {named}"
     chart.axes(title, "input step", "norm (logarithmic; exactly 0 is not drawn)")
-    place = chart.x(position)
-    chart.rule(place, chart.top, place, chart.bottom, "#D55E00", "6 4", 2)
-    right = position < 0.7 * len(row)
-    chart.text(
-        place + (8 if right else -8),
-        chart.top + 14,
-        f"step {position}",
-        15,
-        "#D55E00",
-        "start" if right else "end",
-    )
-    reached = np.flatnonzero(row >= low)
-    if len(reached):
-        chart.draw(Curve("norm", reached.tolist(), row[reached].tolist()), high * 1.5)
-    for s in reached:
-        x, y = chart.x(float(s)), chart.y(float(row[s]))
-        chart.dot(x, y, "#0072B2", 5, "#ffffff")
+    _mark(chart, position, length)
+    ends = []
+    for style, (label, row) in enumerate(rows.items()):
+        reached = np.flatnonzero(row >= low)
+        if not len(reached):
+            continue
+        curve = Curve(label, reached.tolist(), row[reached].tolist(), style=style)
+        end = chart.draw(curve, high * 1.5)
+        ends.append((label, *end, colour(style)))
+        for s in reached if len(rows) < 3 or len(reached) == 1 else ():
+            chart.dot(
+                chart.x(float(s)), chart.y(float(row[s])), colour(style), 5, "#fff"
+            )
+    if len(rows) > 1:
+        chart.end_labels(ends)
     return chart.finish(title)
 
 
-def _heat(flow: np.ndarray, subject: Subject) -> str:
+def _mark(chart: Chart, position: int, length: int) -> None:
+    """An upright line at the position whose loss it is, and its name."""
+    x, right = chart.x(position), position < 0.7 * length
+    chart.rule(x, chart.top, x, chart.bottom, SOFT, "6 4", 1.5)
+    anchor, gap = ("start", 8) if right else ("end", -8)
+    chart.text(x + gap, chart.bottom - 12, f"step {position}", 15, SOFT, anchor)
+
+
+def _heat(flow: np.ndarray, subject: Subject, name: str) -> str:
     every = 1 if subject.labels and len(flow) <= 40 else 5 if len(flow) <= 40 else 10
     numbers = ["" if t % every else str(t) for t in range(len(flow))]
     return heat_map(
-        f"Gradient flow of {subject.name}",
+        f"Gradient flow of {name}",
         numbers,
         subject.labels or numbers,
         flow.tolist(),
