@@ -243,9 +243,12 @@ def _reading(places: Places, vectors: Tensor) -> Patch:
 def _patch(model: LanguageModel, name: str, patch: Patch) -> Iterator[None]:
     """For a while, an embedding's vectors go through ``patch``."""
     if name != EMBED:
-        hook = model.get_submodule(name).register_forward_hook(
-            lambda _module, inputs, output: patch(inputs[0], output)
-        )
+
+        def replace(_module: nn.Module, given: Any, named: Any, output: Tensor) -> Any:
+            return patch(given[0] if given else named["input"], output)
+
+        found = model.get_submodule(name)
+        hook = found.register_forward_hook(replace, with_kwargs=True)
         try:
             yield
         finally:

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lmzoo.report.heat import ANCHORS, Shade, blend, heat_grid, heat_map, power
+from lmzoo.report.heat import heat_grid, heat_map
+from lmzoo.report.shades import ANCHORS, Shade, blend, power
 from lmzoo.report.svg import text_width
 
 

@@ -135,8 +135,17 @@ def _table(heads: list[dict[str, Any]]) -> Table:
         ]
         for one in heads
     ]
-    names = [*(["step"] if several else []), "layer", "head", "distance (tokens)", "if uniform", "entropy (bits)",
-             "if uniform", "on the first token", "on the token before"]  # fmt: skip
+    names = [
+        *(["step"] if several else []),
+        "layer",
+        "head",
+        "distance (tokens)",
+        "if uniform",
+        "entropy (bits)",
+        "if uniform",
+        "on the first token",
+        "on the token before",
+    ]
     return Table(names, rows, "What each head does, on average", words=())
 
 

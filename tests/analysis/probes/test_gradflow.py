@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lmzoo.analysis.probes.gradflow import flow_map, gradflow
+from lmzoo.analysis.flows import flow_map
+from lmzoo.analysis.probes.gradflow import gradflow
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT
 from tests.analysis.probes.zoo import MEMBERS, PLUGIN, trained
