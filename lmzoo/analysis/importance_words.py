@@ -8,7 +8,7 @@ import numpy as np
 
 from lmzoo.analysis.attributions import concentration, normalised, spearman
 from lmzoo.analysis.history import History
-from lmzoo.analysis.look import Look, figures
+from lmzoo.analysis.importance import Look, figures
 from lmzoo.analysis.prompts import Prompt, visible
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table
@@ -150,10 +150,11 @@ def _compared(looks: list[Look], beside: list[Look]) -> list[str]:
     (first, before), (second, after) = map(concentration, (one.values, other.values))
     return [
         f"Against {other.source} (step {other.step:,}) {one.method} ranks the "
-        f"positions with a Spearman correlation of {spearman_words(one, other)}: top "
-        f"position {one.top} there {other.top}, top share {percent(first, 0)} there "
-        f"{percent(second, 0)}, entropy {before:.2f} there {after:.2f} bits; the "
-        f"target's probability is {percent(math.exp(one.log_probability))} there "
+        f"positions with a Spearman correlation of {spearman_words(one, other)}. Here "
+        f"the top position is {one.top} with {percent(first, 0)}, there {other.top} "
+        f"with {percent(second, 0)}; the entropy is {before:.2f} bits here and "
+        f"{after:.2f} there, the target's probability "
+        f"{percent(math.exp(one.log_probability))} and "
         f"{percent(math.exp(other.log_probability))}."
     ]
 
@@ -187,11 +188,13 @@ def _correlations(looks: list[Look]) -> list[Table]:
 
 def _positions(read: Prompt, looks: list[Look]) -> list[Table]:
     """Raw and normalised values, side by side."""
-    several = len({look.source for look in looks}) > 1
-    names = [
-        f"{look.method.replace('_', ' ')}{f', {look.source}' if several else ''}"
-        for look in looks
-    ]
+    sources, steps = ({getattr(x, key) for x in looks} for key in ("source", "step"))
+    names = []
+    for look in looks:
+        name = look.method.replace("_", " ")
+        name += f", {look.source}" if len(sources) > 1 else ""
+        several = len(sources) == 1 and len(steps) > 1
+        names.append(f"{name}, step {look.step:,}" if several else name)
     return [
         Table(
             ["position", "token", *names],
