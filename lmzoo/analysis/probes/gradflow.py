@@ -77,21 +77,7 @@ def _finding(subject: Flows, position: int) -> Finding:
         *_fall(row, position),
         *_over_time(subject, position),
     ]
-    heads = ["input step", "distance", "gradient norm", "share of the largest"]
-    heads[1:1] = ["token"] if subject.labels else []
-    top = row.max() or 1.0
-    found.tables = [
-        Table(
-            heads,
-            [
-                [str(s), *subject.labels[s : s + 1], str(position - s),
-                 "0" if norm == 0 else f"{norm:.3e}", f"{norm / top:.3f}"]
-                for s, norm in enumerate(row)
-            ],
-            f"Gradient of the loss at step {position} by each input vector",
-            words=(1,) if subject.labels else (),
-        )
-    ]  # fmt: skip
+    found.tables = [_table(row, position, subject)]
     found.figures = {
         "norms": _norms(subject, position),
         "heat": _heat(flow, subject, name),
@@ -99,7 +85,7 @@ def _finding(subject: Flows, position: int) -> Finding:
     found.notes = [
         "steps are counted from 0; the loss at step t is that of the token after input "
         "t, in nats; a norm is the length of its gradient by one input vector, and "
-        "exactly 0 means that no path leads there",
+        "exactly 0 means that no path leads there, or one whose slope is 0 in float32",
         *subject.notes,
     ]
     found.rows = [
@@ -122,6 +108,25 @@ def _finding(subject: Flows, position: int) -> Finding:
         "windows": subject.windows,
     }
     return found
+
+
+def _table(row: np.ndarray, position: int, subject: Flows) -> Table:
+    """The norm at each input step."""
+    words, top = subject.labels, row.max() or 1.0
+    heads = ["input step", "distance", "gradient norm", "share of the largest"]
+    heads[1:1] = ["token"] if words else []
+    rows = [
+        [
+            str(s),
+            *words[s : s + 1],
+            str(position - s),
+            "0" if norm == 0 else f"{norm:.3e}",
+            f"{norm / top:.3f}",
+        ]
+        for s, norm in enumerate(row)
+    ]
+    caption = f"Gradient of the loss at step {position} by each input vector"
+    return Table(heads, rows, caption, words=(1,) if words else ())
 
 
 def _sentence(row: np.ndarray, position: int) -> str:
