@@ -232,10 +232,10 @@ def concentration(values: np.ndarray) -> tuple[float, float]:
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Rank correlation, ties at their mean rank; NaN if either is constant."""
-    ranks = [_ranks(values) for values in (one, other)]
-    if len(one) < 2 or any(np.ptp(r) == 0 for r in ranks):
+    first, second = _ranks(one), _ranks(other)
+    if len(one) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

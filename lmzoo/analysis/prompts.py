@@ -8,73 +8,122 @@ from torch import Tensor
 from lmzoo.analysis.history import History
 from lmzoo.errors import UsageError
 from lmzoo.generation import continue_text
-from lmzoo.report.words import plural, visible
-from lmzoo.text.symbols import ListedTokenizer
+from lmzoo.generation.decoding import first_seen
+from lmzoo.report.words import visible
+from lmzoo.scoring.common import token_names
+from lmzoo.text.protocol import Tokenizer
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text that a run can continue.
+    """A text that a run is given.
 
     Attributes:
-        text: without what the run's policy skips.
-        tokens: ids that the model is given, the start of a text included, (1, T).
-        notes: what a reader should know of it.
+        text: without what the run's policy leaves out.
+        ids: (T,) tokens, the one that a text starts after included.
+        labels: one for each, white space made visible.
+        notes: what is not as a reader would think, one line each.
     """
 
     text: str
-    tokens: Tensor
+    ids: list[int]
+    labels: list[str]
     notes: list[str]
 
+    @property
+    def tokens(self) -> Tensor:
+        """As a batch of one, (1, T)."""
+        return torch.tensor([self.ids])
 
-def read_prompt(history: History, text: str, empty: bool = False) -> Prompt:
+
+def read_prompt(
+    history: History, text: str, *, empty: bool = False, window: bool = False
+) -> Prompt:
     """Read ``text`` as the run's training text was read.
 
     Args:
         history: the run.
-        text: to be continued.
+        text: to be continued, or looked at.
         empty: whether nothing will do, which begins a new text.
+        window: whether to keep only the end that the model can be given at once.
 
     Raises:
-        UsageError: an empty prompt, or one that the run's policy refuses.
+        UsageError: an empty prompt, nothing left of it, or one that the run refuses.
     """
     if not text and not empty:
-        raise UsageError("the prompt is empty: give a character or more with --prompt")
-    kept, notes = known_part(history, text)
-    if text and not kept:
+        raise UsageError("the prompt is empty; give --prompt TEXT")
+    model, tokenizer, notes = history.run.model, history.tokenizer, []
+    known = known_ids(history, text, notes)
+    if text and not known:
         raise UsageError(
-            f"--prompt {text!r}: no character of it is in the vocabulary, and this run "
-            "skips unknown ones; give another prompt"
+            f"--prompt {text!r}: the vocabulary of {history.path} has none of it"
         )
-    begun = continue_text(
-        history.run.model, history.tokenizer, kept, max_new_tokens=0, seed=0
+    kept = (
+        text if len(known) == len(tokenizer.encode(text)) else tokenizer.decode(known)
     )
-    return Prompt(kept, torch.tensor([begun.prompt]), [*notes, *begun.notes])
+    ids = known
+    if not text:  # what a new text starts after is generation's to say
+        begun = continue_text(model, tokenizer, "", max_new_tokens=0, seed=0)
+        ids = begun.prompt
+    elif tokenizer.start_id is not None:
+        ids = [tokenizer.start_id, *known]
+        notes.append("the prompt stands after the token that starts a text")
+    left_out = first_seen(model, len(ids)) if model.window is None else 0
+    if left_out:
+        notes.append(
+            f"the prompt has {len(ids):,} tokens; the model is given the last "
+            f"{len(ids) - left_out:,}, as in generation"
+        )
+    ids = ids[left_out:] if window else ids
+    return Prompt(kept, ids, labels(tokenizer, ids), notes)
 
 
-def known_part(history: History, text: str) -> tuple[str, list[str]]:
-    """What is left of a text under the run's policy on unknown symbols, and a note.
+def known_ids(history: History, text: str, notes: list[str]) -> list[int]:
+    """Ids of ``text`` by the run's rule for what is unknown; a note if there is any.
 
     Raises:
-        UsageError: the policy is to refuse, and a symbol is unknown.
+        UsageError: the rule is to refuse, and a symbol is unknown.
     """
-    stored = history.run.stored.get("data") or {}
-    policy = (stored.get("arguments") or {}).get("unknown", "unk")
     tokenizer = history.tokenizer
+    ids = tokenizer.encode(text).tolist()
+    unknown = 0 if tokenizer.unk_id is None else ids.count(tokenizer.unk_id)
+    if not unknown:
+        return ids
+    stored = (history.run.stored.get("data") or {}).get("arguments") or {}
+    rule = stored.get("unknown", "unk")
     first = tokenizer.first_unknown(text)
-    if first is None or policy == "unk" or not isinstance(tokenizer, ListedTokenizer):
-        return text, []  # what is read as <unk> is told where the prompt is encoded
-    if policy == "error":
+    if rule == "error":
         raise UsageError(
-            f"--prompt: {first!r} is not in the vocabulary of {history.name}, and this "
-            "run refuses unknown symbols; leave it out"
+            f"the prompt has {first!r}, which the vocabulary of {history.path} lacks, "
+            f"and the run refuses unknown symbols (--data.unknown error)"
         )
-    known = set(tokenizer.known)
-    parts = tokenizer.split(text)
-    kept = [part for part in parts if part in known]
-    number = len(parts) - len(kept)
-    left = plural(number, "symbol")
-    return "".join(kept), [
-        f"{left} of the prompt that the vocabulary lacks skipped, as the run does (the "
-        f"first: {visible(first)})"
-    ]
+    what = "left out" if rule == "skip" else "read as <unk>"
+    notes.append(
+        f"outside the vocabulary and {what}: {unknown:,} of {len(ids):,} tokens of the "
+        f"prompt (the first: {first!r})"
+    )
+    return [i for i in ids if i != tokenizer.unk_id] if rule == "skip" else ids
+
+
+def one_token(tokenizer: Tokenizer, text: str, option: str) -> int:
+    """The id of a text that is one token of the vocabulary.
+
+    Raises:
+        UsageError: it is none, or several.
+    """
+    ids = tokenizer.encode(text).tolist()
+    if len(ids) == 1 and ids[0] != tokenizer.unk_id:
+        return ids[0]
+    if tokenizer.unk_id in ids:
+        missing = tokenizer.first_unknown(text) or text
+        raise UsageError(f"{option} {text!r}: {missing!r} is not in the vocabulary")
+    raise UsageError(
+        f"{option} {text!r} is {len(ids)} tokens; give one token of the vocabulary"
+        + (" (one character)" if tokenizer.kind == "char" else "")
+    )
+
+
+def labels(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    """Each token as it reads, white space visible."""
+    name = token_names(tokenizer)
+    return [visible(name(i)) for i in ids]

@@ -56,7 +56,7 @@ class Inputs:
         tokens = self.tokens.expand(rows, -1) if len(self.tokens) == 1 else self.tokens
         parts = vectors.split(self.widths, dim=-1)
         located = self._places(rows)
-        with _prepared(self.model), torch.enable_grad(), ExitStack() as patched:
+        with _prepared(self.model), ExitStack() as patched:
             for (name, places), part in zip(located.items(), parts, strict=True):
                 patched.enter_context(_patch(self.model, name, _reading(places, part)))
             return self.model(tokens)
@@ -68,7 +68,7 @@ class Inputs:
             UsageError: nothing flows back to the vectors.
         """
         leaf = self.vectors.detach().requires_grad_()
-        with _prepared(self.model):
+        with _prepared(self.model), torch.enable_grad():
             return self.flow([value(self.logits(leaf))], leaf)[0]
 
     def gradients(self, values: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
@@ -77,7 +77,7 @@ class Inputs:
         Each is (B, T, D). Raises as ``gradient``.
         """
         leaf = self.vectors.detach().requires_grad_()
-        with _prepared(self.model):
+        with _prepared(self.model), torch.enable_grad():
             for value in values(self.logits(leaf)):
                 yield self.flow([value], leaf, keep=True)[0]
 
@@ -102,7 +102,7 @@ class Inputs:
 
             return hook
 
-        with _prepared(self.model), ExitStack() as hooks:
+        with _prepared(self.model), torch.enable_grad(), ExitStack() as hooks:
             for name, module in modules.items():
                 hooks.callback(module.register_forward_hook(keep(name)).remove)
             scalar = value(self.logits(leaf))
@@ -243,9 +243,12 @@ def _reading(places: Places, vectors: Tensor) -> Patch:
 def _patch(model: LanguageModel, name: str, patch: Patch) -> Iterator[None]:
     """For a while, an embedding's vectors go through ``patch``."""
     if name != EMBED:
-        hook = model.get_submodule(name).register_forward_hook(
-            lambda _module, inputs, output: patch(inputs[0], output)
-        )
+
+        def replace(_module: nn.Module, given: Any, named: Any, output: Tensor) -> Any:
+            return patch(given[0] if given else named["input"], output)
+
+        found = model.get_submodule(name)
+        hook = found.register_forward_hook(replace, with_kwargs=True)
         try:
             yield
         finally:

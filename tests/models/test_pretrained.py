@@ -144,3 +144,26 @@ def test_fine_tuned_it_saves_and_comes_back(story: Path, tmp_path: Path) -> None
         assert not torch.equal(after.model(tokens), before.model(tokens))
     measured = command(f"validate --ckpt_path {run}")
     assert measured.code == 0, measured.err
+
+
+def test_attention_maps_are_the_weights_in_use() -> None:
+    model = Pretrained(11, 12).eval()
+    tokens = torch.randint(11, (2, 7))
+    with torch.no_grad():
+        before = model(tokens)
+        maps = model.attention_maps(tokens)
+        assert torch.equal(model(tokens), before)  # the usual kernel is back
+    assert maps.shape == (2, 2, 2, 7, 7)
+    assert torch.allclose(maps.sum(-1), torch.ones(()))
+    assert torch.equal(maps, maps.tril())
+    block = model.network.transformer.h[0]
+    with torch.no_grad():
+        x = block.ln_1(
+            model.network.transformer.wte(tokens)
+            + model.network.transformer.wpe(torch.arange(7))
+        )
+        values = block.attn.c_attn(x).split(32, -1)[2].unflatten(-1, (2, 16))
+        mixed = maps[:, 0] @ values.transpose(1, 2)  # (B, H, T, Dh)
+        attended = block.attn.c_proj(mixed.transpose(1, 2).flatten(2))
+        expected = block.attn(x)[0]
+    assert torch.allclose(attended, expected, atol=1e-5)

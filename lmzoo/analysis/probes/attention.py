@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from lmzoo.analysis.history import History, open_history
-from lmzoo.analysis.prompt_positions import Prompt, read_prompt
-from lmzoo.errors import UsageError
+from lmzoo.analysis.prompts import Prompt, read_prompt
+from lmzoo.models.base import LanguageModel
 from lmzoo.report.finding import Finding
 from lmzoo.report.heat import heat_grid, heat_map
 from lmzoo.report.table import Table
@@ -19,29 +19,30 @@ MOST_PANELS = 8  # heads side by side, and layers, in the grid
 
 
 def attention(
-    run: "str | History", *, prompt: str = "", checkpoint: str = "last"
+    run: "str | History", *, prompt: str = "", checkpoints: str = "last"
 ) -> Finding:
     """Show the attention weights of every layer and head.
 
     Args:
         run: a run folder, a checkpoint file or an exported folder
         prompt: the text
-        checkpoint: last, best, or a step
+        checkpoints: last, best, all, steps as 500,1000, or ~5 for five evenly spread;
+            of several the figures and the words are of the newest
     """
     history = open_history(run)
-    (step, *more) = history.choose(checkpoint)
-    if more:
-        raise UsageError(f"--checkpoint {checkpoint}: give one step, last or best")
-    read, model = read_prompt(history, prompt), history.at(step)
-    with ready(model), torch.no_grad():
-        maps = model.attention_maps(read.tokens(model))[0].double().cpu().numpy()
-    name = f"{history.name}, step {step:,}"
+    steps, read = history.choose(checkpoints), read_prompt(history, prompt, window=True)
+    every = {step: _maps(history.at(step), read) for step in steps}
+    heads = [
+        _measure(maps, step, i, h)
+        for step, maps in every.items()
+        for i, h in np.ndindex(maps.shape[:2])
+    ]
+    newest = [head for head in heads if head["step"] == steps[-1]]
+    name = f"{history.name}, step {steps[-1]:,}"
     found = Finding("attention", f"Attention of {name}")
-    visible = (maps > 0).any((0, 1))  # masked: 0 in every head
-    heads = [_measure(maps[i, h], visible, i, h) for i, h in np.ndindex(maps.shape[:2])]
-    found.text = _sentences(heads, read)
+    found.text = _sentences(newest, read)
     found.tables = [_table(heads)]
-    found.figures = _figures(name, maps, read)
+    found.figures = _figures(name, every[steps[-1]], read)
     found.notes = [
         "layers, heads and positions are counted from 0; distance, entropy and the "
         "share of the first token are means over the positions but the first; uniform "
@@ -49,19 +50,25 @@ def attention(
         *read.notes,
     ]
     found.rows = [
-        {"layer": i, "head": h, "from": t, "to": s, "token": read.labels[s],
-         "weight": float(maps[i, h, t, s])}
-        for i, h, t, s in np.ndindex(maps.shape)
+        {"step": step, "layer": i, "head": h, "from": t, "to": s,
+         "token": read.labels[s], "weight": float(maps[i, h, t, s])}
+        for step, maps in every.items() for i, h, t, s in np.ndindex(maps.shape)
     ]  # fmt: skip
-    found.data = {"run": str(history.path), "step": step, "tokens": read.labels,
-                  "heads": heads}  # fmt: skip
+    found.data = {"run": str(history.path), "tokens": read.labels, "heads": heads}
     return found
 
 
-def _measure(
-    weights: np.ndarray, visible: np.ndarray, layer: int, head: int
-) -> dict[str, Any]:
-    """What one head does, from its weights and what may be seen, both (T, T)."""
+def _maps(model: LanguageModel, read: Prompt) -> np.ndarray:
+    """Weights (L, H, T, T), float64."""
+    with ready(model), torch.no_grad():
+        return (
+            model.attention_maps(read.tokens.to(model.device))[0].double().cpu().numpy()
+        )
+
+
+def _measure(maps: np.ndarray, step: int, layer: int, head: int) -> dict[str, Any]:
+    """What one head does, from the weights (L, H, T, T)."""
+    weights, visible = maps[layer, head], (maps > 0).any((0, 1))  # masked: 0 in all
     places = np.arange(len(weights))
     distances = np.abs(places[:, None] - places)
     seen = visible.sum(1)
@@ -69,6 +76,7 @@ def _measure(
     later = slice(1, None) if len(weights) > 1 else slice(None)
     spread = (distances * visible).sum(1) / seen
     return {
+        "step": step,
         "layer": layer,
         "head": head,
         "distance": float((weights * distances).sum(1)[later].mean()),
@@ -114,8 +122,10 @@ def _sentences(heads: list[dict[str, Any]], read: Prompt) -> list[str]:
 
 
 def _table(heads: list[dict[str, Any]]) -> Table:
+    several = len({one["step"] for one in heads}) > 1
     rows = [
         [
+            *([f"{one['step']:,}"] if several else []),
             str(one["layer"]),
             str(one["head"]),
             decimals(one["distance"], 1),
@@ -127,8 +137,17 @@ def _table(heads: list[dict[str, Any]]) -> Table:
         ]
         for one in heads
     ]
-    names = ["layer", "head", "distance (tokens)", "if uniform", "entropy (bits)",
-             "if uniform", "on the first token", "on the token before"]  # fmt: skip
+    names = [
+        *(["step"] if several else []),
+        "layer",
+        "head",
+        "distance (tokens)",
+        "if uniform",
+        "entropy (bits)",
+        "if uniform",
+        "on the first token",
+        "on the token before",
+    ]
     return Table(names, rows, "What each head does, on average", words=())
 
 

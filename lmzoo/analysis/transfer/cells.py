@@ -12,13 +12,12 @@ from typing import Any
 from lmzoo import __version__, runs
 from lmzoo.analysis.adaptation import Rule, adapt, as_checkpoint, begin, target_text
 from lmzoo.analysis.history import History
-from lmzoo.analysis.transfer.passes import block_count, losses
 from lmzoo.analysis.transfer.corpora import Corpus, corpus_of, trained_on
+from lmzoo.analysis.transfer.passes import block_count, losses
 from lmzoo.files import write_json
 from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
-
 
 FORMAT = 1  # raise it whenever the same job would give another result
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 
 from lmzoo.analysis.history import History
-from lmzoo.analysis.transfer.passes import Losses, interval, losses, neighbours
 from lmzoo.analysis.transfer.corpora import (
     Corpus,
     chosen_corpora,
@@ -16,6 +15,7 @@ from lmzoo.analysis.transfer.corpora import (
     open_runs,
     trained_on,
 )
+from lmzoo.analysis.transfer.passes import Losses, interval, losses, neighbours
 from lmzoo.analysis.transfer.picture import grid
 from lmzoo.analysis.transfer.readout import readout
 from lmzoo.report.finding import Finding

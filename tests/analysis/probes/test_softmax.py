@@ -129,7 +129,7 @@ def test_the_prompt_follows_the_runs_policy(
 ) -> None:
     given = read_prompt(History(zoo("gpt")), "t£h")
     assert given.tokens.shape == (1, 3)
-    assert "read as unknown: 1" in given.notes[0]
+    assert "read as <unk>: 1 of 3" in given.notes[0]
     for policy in ("skip", "error"):
         fit(
             f"--data.path {story} --data.unknown {policy} --trainer.max_steps 2 "
@@ -138,8 +138,8 @@ def test_the_prompt_follows_the_runs_policy(
     skipping = History(tmp_path / "skip")
     given = read_prompt(skipping, "t£h")
     assert given.text == "th"
-    assert "1 symbol" in given.notes[0]
-    with pytest.raises(UsageError, match="no character"):
+    assert "left out: 1 of 3" in given.notes[0]
+    with pytest.raises(UsageError, match="has none of it"):
         read_prompt(skipping, "££")
     with pytest.raises(UsageError, match="refuses"):
         read_prompt(History(tmp_path / "error"), "t£h")
