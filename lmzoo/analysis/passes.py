@@ -148,14 +148,14 @@ def interval(found: Losses) -> Spread:
     """Nats per token over the blocks of the text: the mean and its 95 % interval."""
     nats, chars = found.blocks()
     per_token = float(found.chars.sum()) / len(found.nats)  # one factor for all blocks
-    return spread(nats / chars * per_token)
+    return spread((nats / chars * per_token).tolist())
 
 
 def difference(one: Losses, other: Losses) -> Spread:
     """Bits per character of ``one`` less those of ``other``, block by block."""
     number = block_count(min(float(one.chars.sum()), float(other.chars.sum())))
     rates = [a / b / math.log(2) for a, b in (x.blocks(number) for x in (one, other))]
-    return spread(rates[0] - rates[1])
+    return spread((rates[0] - rates[1]).tolist())
 
 
 def neighbours(values: Sequence[float] | np.ndarray) -> float:

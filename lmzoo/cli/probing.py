@@ -15,9 +15,7 @@ COMMON = """
 Folder = Callable[[tuple[Any, ...]], Path]
 
 
-def command(
-    probe: Callable[..., Any], folder: Folder, said: str
-) -> Callable[..., int]:
+def command(probe: Callable[..., Any], folder: Folder, said: str) -> Callable[..., int]:
     """The probe with the options that all of them have.
 
     Args:

@@ -1,7 +1,7 @@
 """``lmzoo transfer``: models on one another's corpora, as they are and after training.
 
-    lmzoo transfer matrix RUN RUN RUN      what each model loses on each corpus
-    lmzoo transfer fewshot RUN RUN RUN     what a few steps on another corpus change
+lmzoo transfer matrix RUN RUN RUN      what each model loses on each corpus
+lmzoo transfer fewshot RUN RUN RUN     what a few steps on another corpus change
 """
 
 import difflib

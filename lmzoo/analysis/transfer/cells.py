@@ -19,7 +19,6 @@ from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
 
-
 FORMAT = 1  # raise it whenever the same job would give another result
 
 

@@ -54,7 +54,11 @@ def curves(
 
 
 def _curve(
-    label: str, results: Sequence[dict[str, Any]], at: Sequence[int], text: str, style: int
+    label: str,
+    results: Sequence[dict[str, Any]],
+    at: Sequence[int],
+    text: str,
+    style: int,
 ) -> Curve:
     """Mean over seeds, and the lowest and highest of them."""
     table = [
@@ -64,4 +68,6 @@ def _curve(
     low, high = ([one(row) for row in table] for one in (min, max))
     mean = [sum(row) / len(row) for row in table]
     several = len(results) > 1
-    return Curve(label, at, mean, low if several else (), high if several else (), style)
+    return Curve(
+        label, at, mean, low if several else (), high if several else (), style
+    )

@@ -49,7 +49,9 @@ def test_the_diagonal_is_the_runs_own_validation(runs: list[str]) -> None:
         assert own["coverage"] == 1
     other = found["plain", "planted", "val"]
     assert not other["own_corpus"]
-    assert other["nats_per_token"] > found["planted", "planted", "val"]["nats_per_token"]
+    assert (
+        other["nats_per_token"] > found["planted", "planted", "val"]["nats_per_token"]
+    )
 
 
 def test_planted_unknowns_are_counted_and_charged(runs: list[str]) -> None:
