@@ -90,7 +90,8 @@ def losses(
 
     Args:
         model: any member of the zoo; it is in evaluation mode meanwhile.
-        data: the text under the model's tokenizer; carried state if the model trains so.
+        data: the text under the model's tokenizer; the model's training decides whether
+            state is carried.
         split: ``train``, ``val`` or ``test``.
         most: only the first tokens of the split; 0 for all of them.
 

@@ -76,8 +76,8 @@ def _rows(cells: Sequence[Any]) -> list[str]:
         doubt = f"; its interval overlaps that of {foreign[1].corpus}" if near else ""
         lines.append(
             f"{model} finds {foreign[0].corpus} the easiest foreign corpus "
-            f"({_bits(foreign[0]):.3f} bits per character) and {foreign[-1].corpus} the "
-            f"hardest ({_bits(foreign[-1]):.3f}){doubt}."
+            f"({_bits(foreign[0]):.3f} bits per character) and {foreign[-1].corpus} "
+            f"the hardest ({_bits(foreign[-1]):.3f}){doubt}."
         )
     return lines
 

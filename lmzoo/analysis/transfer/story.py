@@ -163,8 +163,8 @@ def _notes(
     rates = sorted({one["lr"] for one in results})
     most = f"the first {plan.max_tokens:,} tokens of " if plan.max_tokens else ""
     shared = "" if plan.lr is not None else (
-        f", {plan.share:g} of the run's own peak rate; the model with new weights takes "
-        f"the same"
+        f", {plan.share:g} of the run's own peak rate; the model with new weights "
+        f"takes the same"
     )  # fmt: skip
     whole, drawing, measuring = (
         seconds(sum(one["seconds"][key] for one in results))
@@ -172,14 +172,14 @@ def _notes(
     )
     notes = [
         f"Constant learning rate {listed([f'{rate:g}' for rate in rates])}{shared}.",
-        f"Measured on {most}the validation part of each text by the run's own protocol, "
-        f"source and target under the same vocabulary.",
+        f"Measured on {most}the validation part of each text by the run's own "
+        f"protocol, source and target under the same vocabulary.",
         _vocabulary_note(results),
-        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs on "
-        "both texts. Before is the run under its own vocabulary.",
+        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs "
+        "on both texts. Before is the run under its own vocabulary.",
         f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of "
-        f"two 95 % intervals: over blocks of text (seeds averaged) and over seeds (blocks "
-        f"averaged)"
+        f"two 95 % intervals: over blocks of text (seeds averaged) and over seeds "
+        f"(blocks averaged)"
         + (
             "." if len(seeds) > 1 else "; one seed says nothing about another training."
         ),

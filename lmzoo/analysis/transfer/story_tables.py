@@ -43,6 +43,7 @@ def verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
 
 
 def forgetting(rows: Sequence[dict[str, Any]], end: int) -> Table:
+    """What came of the source text."""
     heads = ["pair", "from step", "before", "step 0", f"after {end}", "verdict"]
     body = [
         [
