@@ -172,9 +172,8 @@ def _notes(cells: Sequence[Cell], most: int, which: str) -> list[str]:
     if near:
         notes.append(
             f"Neighbouring blocks still go together: median correlation "
-            f"{np.median(near):.2f} (largest {max(near):.2f}); where it is clearly above "
-            f""
-            f"0 the intervals are too narrow."
+            f"{np.median(near):.2f} (largest {max(near):.2f}); where it is clearly "
+            f"above 0 the intervals are too narrow."
         )
     if most:
         notes.append(f"Only the first {most:,} tokens of each part.")
@@ -202,10 +201,9 @@ def _policy_note(policy: str) -> str:
         )
     return (
         "Symbols outside a vocabulary were read and charged as <unk>, which a training "
-        "text seldom contains; <unk> does not say which symbol it was, so even this charge "
-        ""
-        "is too low. 'Known only' leaves the charge out and is not comparable with a "
-        "model that reads every character; coverage says how much is left out."
+        "text seldom contains; <unk> does not say which symbol it was, so even this "
+        "charge is too low. 'Known only' leaves the charge out and is not comparable "
+        "with a model that reads every character; coverage says how much is left out."
     )
 
 
