@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: a model, another text, a few steps, and a look now and then.
+"""Going on from a checkpoint: a model, another text, a few steps, a look now and then.
 
 The loop is the bare one: the model's own ``training_step``, parameter groups and
 clipping, AdamW at a constant rate. Batches, dropout and new rows are functions of the
@@ -25,7 +25,11 @@ from lmzoo.training.warm_start import warm_start
 
 Rule = Literal["union", "unk"]
 Watch = Callable[[int, LanguageModel], None]
-SHARE = 0.3  # of the run's own peak rate: see ``own_rate``
+# Of the run's own peak rate. Tried at 200 steps on gpt (2 layers, width 64), kjv, pydoc
+# and pysource, target / source in nats per token. Run of 1,500 steps, pydoc to kjv:
+# 1.0 1.96 / 3.86, 0.3 1.95 / 3.07, 0.1 1.97 / 2.77; kjv to pydoc: 1.0 2.08 / 2.38,
+# 0.3 2.07 / 2.13, 0.1 2.25 / 1.95. New weights learn best at 0.3 (2.73; 1.0 2.86).
+SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ def begin(
     run, arguments = history.run, dict(history.run.stored["arguments"])
     if run.model.counting:
         raise UsageError(
-            f"{history.path}: a {history.model_name} model counts its text and takes no "
-            f"steps; name runs of models that are trained"
+            f"{history.path}: a {history.model_name} model counts its text and takes "
+            f"no steps; name runs of models that are trained"
         )
     if data.vocab_size != history.tokenizer.vocab_size:
         arguments["vocab_size"] = data.vocab_size

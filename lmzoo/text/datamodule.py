@@ -276,24 +276,16 @@ class TextDataModule(LightningDataModule):
         """A full pass over the test split; an empty list if there is none."""
         return self.eval_loader("test")
 
-    def eval_loader(
-        self, split: str, model: Any = None, most: int = 0
-    ) -> EvalLoader | list[Any]:
-        """A full pass over a split, each target counted once, under ``protocol``.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            model: whose ``window`` is respected; by default the Trainer's.
-            most: only the first tokens of the split; 0 for all of them.
-        """
-        tokens = self.prepared.tokens(_known_split(split))[: most or None]
+    def eval_loader(self, split: str) -> EvalLoader | list[Any]:
+        """A full pass over a split, each target counted once, under ``protocol``."""
+        tokens = self.prepared.tokens(_known_split(split))
         if not len(tokens):
             return []
         if self.protocol not in PROTOCOLS:
             raise ValueError(
                 f"protocol: expected one of {PROTOCOLS}, given {self.protocol!r}"
             )
-        model = model or getattr(self.trainer, "lightning_module", None)
+        model = getattr(self.trainer, "lightning_module", None)
         window = getattr(model, "window", None)
         size, overlap = self.context_length, window - 1 if window else 0
         if self.stride is not None and not window:

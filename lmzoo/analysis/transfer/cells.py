@@ -88,7 +88,8 @@ def _key(job: Job, plan: Plan, rate: float) -> str:
     """A fingerprint of all that decides the result."""
     history = job.history
     start = None if job.start is None else _digest(history.at(job.start))
-    told = [FORMAT, __version__, history.run.stored["arguments"], history.model_name, start,
+    told = [FORMAT, __version__, history.run.stored["arguments"],
+            history.model_name, start,
             trained_on(history), corpus_of(history).arguments, job.corpus.arguments,
             job.corpus.sha256, job.seed, vars(plan), rate]  # fmt: skip
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A few steps on another corpus: every model on every other's text, and what it forgets.
+"""A few steps on another corpus: each model on each other's text, and what it forgets.
 
 For each ordered pair, start and seed a model goes on from its checkpoint; a model of
 the same architecture with new weights takes the same steps on the same batches as the

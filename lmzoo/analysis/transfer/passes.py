@@ -1,17 +1,16 @@
-"""A full pass of a model over a text, target by target, and how sure its mean is."""
+"""What each target of a text costs a model, by known symbols, and in blocks."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lmzoo.errors import UsageError
-from lmzoo.metrics import IGNORED, bits_per
-from lmzoo.models.base import LanguageModel, State
+from lmzoo.analysis import passes
+from lmzoo.metrics import bits_per
+from lmzoo.models.base import LanguageModel
 from lmzoo.report.spread import Spread, spread
+from lmzoo.scoring.common import ready
 from lmzoo.text.datamodule import TextDataModule
 
 MOST_BLOCKS, LEAST_CHARS = 20, 1000  # of a text, and in one of them
@@ -82,7 +81,6 @@ def block_count(chars: float) -> int:
     return int(min(MOST_BLOCKS, max(1, chars // LEAST_CHARS)))
 
 
-@torch.no_grad()
 def losses(
     model: LanguageModel, data: TextDataModule, split: str, most: int = 0
 ) -> Losses:
@@ -90,72 +88,38 @@ def losses(
 
     Args:
         model: any member of the zoo; it is in evaluation mode meanwhile.
-        data: the text under the model's tokenizer; carried state if the model trains so.
+        data: the text under the model's tokenizer; the model's training decides whether
+            state is carried.
         split: ``train``, ``val`` or ``test``.
-        most: only the first tokens of the split; 0 for all of them.
+        most: about as many targets, evenly spread over the split; 0 for all of them.
 
     Raises:
         UsageError: the split has no text, or the model's output is not a number.
     """
-    data.protocol = "carried" if model.carry_state else "windows"
-    loader = data.eval_loader(split, model, most)
-    if not len(loader):
-        raise UsageError(f"{data.corpus_name}: there is no {split} text; name a split")
-    training, _ = model.training, model.eval()
-    state: State = None
-    found: list[tuple[Tensor, Tensor]] = []
-    try:
-        for batch in loader:
-            tokens = batch.tokens.to(model.device)
-            targets = batch.targets.to(model.device)
-            if model.carry_state:
-                logits, state = model.advance(tokens, None if batch.first else state)
-            else:
-                logits = model(tokens)
-            found.append((model.nll(logits, targets).double().cpu(), batch.targets))
-    finally:
-        model.train(training)
-    return _in_order(found, data, split, model.carry_state)
-
-
-def _in_order(
-    found: list[tuple[Tensor, Tensor]], data: TextDataModule, split: str, carried: bool
-) -> Losses:
-    """Batches (B, T) one after another; the chunks of carried rows side by side."""
-    if carried:
-        nats, targets = (torch.cat(part, 1) for part in zip(*found, strict=True))
-    else:
-        both = zip(*found, strict=True)
-        nats, targets = (torch.cat([p.flatten() for p in part]) for part in both)
-    counted = targets != IGNORED
-    costs, ids = nats[counted].numpy(), targets[counted].numpy()
-    if not np.isfinite(costs).all():
-        raise UsageError(
-            f"{data.corpus_name}: the model's output is not a number; use another "
-            f"checkpoint"
-        )
-    unk = data.tokenizer.unk_id
+    part = passes.passage(model, data, split, most or len(data.prepared.tokens(split)))
+    with ready(model):
+        nats = passes.losses(model, part)
+    ids, unk = part.targets, data.tokenizer.unk_id
     unknown = np.zeros(len(ids), bool) if unk is None else ids == unk
     stats = data.prepared.stats[split]
     dropped = 0
     if data.settings.unknown == "skip":  # of all the split, in proportion
         dropped = round(stats.oov * len(ids) / max(1, stats.tokens))
-    chars = data.lengths(split)[0].numpy()[ids]
-    return Losses(costs, chars, unknown, dropped)
+    return Losses(nats, data.lengths(split)[0].numpy()[ids], unknown, dropped)
 
 
 def interval(found: Losses) -> Spread:
     """Nats per token over the blocks of the text: the mean and its 95 % interval."""
     nats, chars = found.blocks()
     per_token = float(found.chars.sum()) / len(found.nats)  # one factor for all blocks
-    return spread(nats / chars * per_token)
+    return spread((nats / chars * per_token).tolist())
 
 
 def difference(one: Losses, other: Losses) -> Spread:
     """Bits per character of ``one`` less those of ``other``, block by block."""
     number = block_count(min(float(one.chars.sum()), float(other.chars.sum())))
     rates = [a / b / math.log(2) for a, b in (x.blocks(number) for x in (one, other))]
-    return spread(rates[0] - rates[1])
+    return spread((rates[0] - rates[1]).tolist())
 
 
 def neighbours(values: Sequence[float] | np.ndarray) -> float:

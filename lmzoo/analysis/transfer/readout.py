@@ -72,12 +72,26 @@ def _rows(cells: Sequence[Any]) -> list[str]:
         if len(foreign) < 2:
             continue
         foreign.sort(key=_bits)
+        near = _overlap(foreign[0], foreign[1])
+        doubt = f"; its interval overlaps that of {foreign[1].corpus}" if near else ""
         lines.append(
             f"{model} finds {foreign[0].corpus} the easiest foreign corpus "
-            f"({_bits(foreign[0]):.3f} bits per character) and {foreign[-1].corpus} the "
-            f"hardest ({_bits(foreign[-1]):.3f})."
+            f"({_bits(foreign[0]):.3f} bits per character) and {foreign[-1].corpus} "
+            f"the hardest ({_bits(foreign[-1]):.3f}){doubt}."
         )
     return lines
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    """Whether two cells on different texts may be equal; unknown counts as may."""
+    ends = []
+    for cell in (one, other):
+        half = cell.interval.half
+        if half is None:
+            return True
+        scale = _bits(cell) / cell.losses.nats_per_token
+        ends.append((_bits(cell) - half * scale, _bits(cell) + half * scale))
+    return ends[0][1] >= ends[1][0]
 
 
 def _ties(cells: Sequence[Any]) -> list[str]:

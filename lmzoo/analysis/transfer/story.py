@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lmzoo.analysis.transfer.cells import Plan, block_rates, measured
+from lmzoo.analysis.transfer.cells import Plan, block_rates
 from lmzoo.analysis.transfer.curves import curves
+from lmzoo.analysis.transfer.story_tables import (
+    course,
+    forgetting,
+    mean,
+    verdicts,
+)
 from lmzoo.analysis.transfer.verdicts import Verdict, verdict
 from lmzoo.report.finding import Finding
-from lmzoo.report.spread import spread
-from lmzoo.report.table import Table
-from lmzoo.report.words import decimals, listed, plural, seconds
+from lmzoo.report.words import listed, plural, seconds
 
 Result = dict[str, Any]
 Pair = tuple[str, str]
@@ -26,7 +30,7 @@ def finding(
     ]
     found = Finding("fewshot", f"{end} steps on another corpus")
     found.text = _sentences(rows, end)
-    found.tables = [_verdicts(rows, end), _forgetting(rows, end), _course(groups, plan)]
+    found.tables = [verdicts(rows, end), forgetting(rows, end), course(groups, plan)]
     found.figures = {
         f"{source}-to-{target}": curves((source, target), groups, plan.at)
         for source, target in dict.fromkeys(pair for pair, _ in groups)
@@ -65,13 +69,13 @@ def _judged(
     row = {
         "pair": pair,
         "start": start,
-        "zero": _mean(own, 0, "target"),
-        "after": _mean(own, end, "target"),
-        "control": _mean(control, end, "target"),
-        "unadapted": _mean(own, None, "target"),
-        "source_before": _mean(own, None, "source"),
-        "source_zero": _mean(own, 0, "source"),
-        "source_after": _mean(own, end, "source"),
+        "zero": mean(own, 0, "target"),
+        "after": mean(own, end, "target"),
+        "control": mean(control, end, "target"),
+        "unadapted": mean(own, None, "target"),
+        "source_before": mean(own, None, "source"),
+        "source_zero": mean(own, 0, "source"),
+        "source_after": mean(own, end, "source"),
         "against_zero": verdict(after, block_rates(own, 0, "target")),
         "against_new": verdict(after, block_rates(control, end, "target")),
         "forgotten": verdict(
@@ -84,10 +88,6 @@ def _judged(
         last = block_rates(groups[pair, latest], end, "target")
         row["against_latest"] = verdict(after, last)
     return row
-
-
-def _mean(results: Sequence[Result], step: int | None, text: str) -> float:
-    return spread([measured(one, step, text)["nats_per_token"] for one in results]).mean
 
 
 # ---- words ---------------------------------------------------------------------------
@@ -141,62 +141,6 @@ def _named(row: dict[str, Any]) -> str:
     return f"{source} → {target} from {row['start']:,}"
 
 
-def _verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
-    heads = ["pair", "from", "zero-shot", f"after {end}", f"new, after {end}",
-             "against zero-shot", "against new weights"]  # fmt: skip
-    several = any(row["against_latest"] for row in rows)
-    body = []
-    for row in rows:
-        cells = [
-            " → ".join(row["pair"]),
-            f"{row['start']:,}",
-            *(decimals(row[key]) for key in ("zero", "after", "control")),
-            row["against_zero"].shown(),
-            row["against_new"].shown(),
-        ]
-        if several:
-            latest: Verdict | None = row["against_latest"]
-            cells.append(latest.shown() if latest else "(the latest)")
-        body.append(cells)
-    heads += ["against the latest start"] if several else []
-    words = tuple(i for i in range(len(heads)) if i not in (1, 2, 3, 4))
-    caption = "Target text, held out: nats per token; differences in nats per character"
-    return Table(heads, body, caption, words)
-
-
-def _forgetting(rows: Sequence[dict[str, Any]], end: int) -> Table:
-    heads = ["pair", "from step", "before", "step 0", f"after {end}", "verdict"]
-    body = [
-        [
-            " → ".join(row["pair"]),
-            f"{row['start']:,}",
-            decimals(row["source_before"]),
-            decimals(row["source_zero"]),
-            decimals(row["source_after"]),
-            row["forgotten"].shown(),
-        ]
-        for row in rows
-    ]
-    caption = (
-        "Source text, held out (forgetting): nats per token; before: the run as it was"
-    )
-    return Table(heads, body, caption, (0, 5))
-
-
-def _course(groups: dict[tuple[Pair, int | None], list[Result]], plan: Plan) -> Table:
-    """Every measurement, seeds averaged: target / source."""
-    heads = ["pair", "from step", *(f"step {step}" for step in plan.at)]
-    body = []
-    for (pair, start), results in groups.items():
-        cells = [
-            f"{_mean(results, step, 'target'):.3f} / {_mean(results, step, 'source'):.3f}"
-            for step in plan.at
-        ]
-        begun = "new" if start is None else f"{start:,}"
-        body.append([" → ".join(pair), begun, *cells])
-    return Table(heads, body, "Held-out nats per token: target / source")
-
-
 def _samples(
     groups: dict[tuple[Pair, int | None], list[Result]], plan: Plan
 ) -> list[tuple[str, str]]:
@@ -219,31 +163,33 @@ def _notes(
     rates = sorted({one["lr"] for one in results})
     most = f"the first {plan.max_tokens:,} tokens of " if plan.max_tokens else ""
     shared = "" if plan.lr is not None else (
-        f", {plan.share:g} of the run's own peak rate; the model with new weights takes "
-        f"the same"
+        f", {plan.share:g} of the run's own peak rate; the model with new weights "
+        f"takes the same"
     )  # fmt: skip
-    spent = [one["seconds"] for one in results]
+    whole, drawing, measuring = (
+        seconds(sum(one["seconds"][key] for one in results))
+        for key in ("all", "sampling", "evaluation")
+    )
     notes = [
         f"Constant learning rate {listed([f'{rate:g}' for rate in rates])}{shared}.",
-        f"Measured on {most}the validation part of each text by the run's own protocol, "
-        f"source and target under the same vocabulary.",
+        f"Measured on {most}the validation part of each text by the run's own "
+        f"protocol, source and target under the same vocabulary.",
         _vocabulary_note(results),
-        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs on "
-        "both texts. Before is the run under its own vocabulary.",
-        f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of two "
-        f"95 % intervals: over blocks of text (seeds averaged) and over seeds (blocks "
-        f"averaged)"
+        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs "
+        "on both texts. Before is the run under its own vocabulary.",
+        f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of "
+        f"two 95 % intervals: over blocks of text (seeds averaged) and over seeds "
+        f"(blocks averaged)"
         + (
             "." if len(seeds) > 1 else "; one seed says nothing about another training."
         ),
-        f"{plural(len(results), 'training')}: {seconds(sum(s['all'] for s in spent))} s, "
-        f"of which {seconds(sum(s['sampling'] for s in spent))} s sampling and "
-        f"{seconds(sum(s['evaluation'] for s in spent))} s evaluation.",
+        f"{plural(len(results), 'training')}: {whole} s, of which {drawing} s sampling "
+        f"and {measuring} s evaluation.",
     ]
     if len({run["tokenizer"] for run in runs.values()}) > 1:
         notes.append(
-            "The tokenizers differ: compare within a pair only, or by bits per character "
-            "in the files."
+            "The tokenizers differ: compare within a pair only, or by bits per "
+            "character in the files."
         )
     if save:
         notes.append(f"The adapted models are runs in {save}.")

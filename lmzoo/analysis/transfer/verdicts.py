@@ -1,4 +1,4 @@
-"""Better, worse, or no difference shown: over paired seeds and paired blocks of text."""
+"""Better, worse, or no difference shown: over paired seeds and blocks of text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
