@@ -6,7 +6,7 @@ lmzoo compare: train several models alike, in one table
   lmzoo compare --models ngram,ff,lstm,gpt --seeds 3 --budget.seconds 60
   lmzoo compare --model gpt --vary model.num_layers=2,4,8 --budget.steps 1000
   lmzoo compare --model lstm --vary data.tokenizer=char,word,byte,bpe:512,bpe:2048 \\
-      --budget.tokens 2M
+      --budget.flops 2e11
   lmzoo compare --config compare.yaml
 
 what to compare
