@@ -2,7 +2,7 @@ r"""Comparisons made by ``lmzoo compare``, kept as pages.
 
 lmzoo compare --config configs/compare_standing.yaml --out runs/standing_shakespeare
 lmzoo compare --config configs/compare_standing.yaml --data.corpus kjv \
-    --out runs/standing_kjv
+    --data.max_val_tokens 110000 --out runs/standing_kjv
 lmzoo compare --config configs/compare_stopping.yaml --out runs/stopping
 lmzoo compare --config configs/compare_tokenizers.yaml --out runs/tokenizers
 python benchmarks/comparisons.py runs/standing_shakespeare runs/standing_kjv ...

@@ -15,6 +15,7 @@ from torch import Tensor
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel, State
 from lmzoo.report.student import quantile
+from lmzoo.report.words import plural
 from lmzoo.text.datamodule import TextDataModule
 
 LN2 = math.log(2)
@@ -171,7 +172,7 @@ def context_rule(where: Passage, model: LanguageModel) -> str:
     if where.carried:
         return f"state carried along {len(where.begins)} streams of the text"
     if model.window is not None:
-        return f"every target sees its full window of {model.window} tokens"
+        return f"every target sees its full window of {plural(model.window, 'token')}"
     if where.overlap:
         return f"every target sees at least {where.overlap + 1} tokens"
     middle = (model.context_length + 1) / 2

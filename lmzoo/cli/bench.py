@@ -91,7 +91,8 @@ def show(timings: dict[str, Timing]) -> None:
         console.print()
         console.print(_table(timings, name))
     console.print()
-    for line in (*_notes(timings), *(ordering(timings, name) for name in PASSES)):
+    said = [*_notes(timings), *(ordering(timings, name) for name in PASSES)]
+    for line in filter(None, said):
         console.print(line, markup=False)
 
 

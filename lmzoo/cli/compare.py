@@ -60,7 +60,7 @@ def _identity(request: Request) -> dict[str, Any]:
 
 
 def _require_same(folder: Path, identity: dict[str, Any]) -> None:
-    """A folder holds one comparison.
+    """A folder holds one comparison, to which models and seeds may be added.
 
     Raises:
         UsageError: it holds another one, or something else.
@@ -83,11 +83,21 @@ def _require_same(folder: Path, identity: dict[str, Any]) -> None:
             f"{file} cannot be read ({first_line(error)}); name another --out"
         ) from error
     for key in sorted({*before, *identity}):
-        if before.get(key) != identity.get(key):
+        if before.get(key) != identity.get(key) and not _grown(key, before, identity):
             raise UsageError(
                 f"{folder} holds a comparison with {key} = {before.get(key)!r}, this "
                 f"one has {identity.get(key)!r}; choose another --out, or leave it out"
             )
+
+
+def _grown(key: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether what is done stays what it was: more models, seeds after the others."""
+    old, new = before.get(key), now.get(key)
+    if key == "models":
+        return isinstance(old, list) and set(old) < set(new or [])
+    if key == "seeds":
+        return isinstance(old, list) and (new or [])[: len(old)] == old
+    return False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

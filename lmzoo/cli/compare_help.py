@@ -50,6 +50,7 @@ Every other option is one of lmzoo fit and goes to every cell (--data.path, --mo
 What is typed wins over the file.
 
 Before anything trains, each model is proved to see no future; one that does is excluded
-by name. Interrupted and started again, the same command repeats nothing that is done.
+by name. Interrupted and started again, the same command repeats nothing that is done;
+with --out, models and seeds can be added to what is done.
 The folder holds report.html, report.md, results.json, results.csv and a run folder for
 each cell; exit code 1 says that a cell failed."""

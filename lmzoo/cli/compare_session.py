@@ -66,6 +66,8 @@ def _train(
         records.append(record)
     results = Results(folder, document, records)  # refuses a text that changed
     results.write()
+    if comparison.budget[0] == "seconds":
+        timekeeping.again([c for c in cells if c.name in results.cells], results)
     _announce(folder, results.count("waiting"), results)
     try:
         with Board(results) as board:
@@ -201,8 +203,7 @@ def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
             ) from error
         raise UsageError(f"--out {folder}: {error.strerror or error}") from error
     try:
-        if not (folder / RECORD).is_file():
-            files.write_json(folder / RECORD, {"format": 1, "identity": identity})
+        files.write_json(folder / RECORD, {"format": 1, "identity": identity})
         yield
     finally:
         lock.release()

@@ -11,6 +11,7 @@ from lmzoo import files, runs
 from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
 from lmzoo.errors import UsageError
+from lmzoo.report.words import plural
 from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
@@ -186,7 +187,7 @@ def context_rule(cli: Any) -> str:
     if data.protocol == "carried":
         return f"state carried along {data.streams} streams of the text"
     if model.window is not None:
-        return f"every target sees its full window of {model.window} tokens"
+        return f"every target sees its full window of {plural(model.window, 'token')}"
     if data.stride is not None:
         return (
             f"windows of {model.context_length} tokens, {data.stride} apart: every "

@@ -222,7 +222,7 @@ def stopping(found: Comparison) -> Table | None:
     for row in found.rows:
         for name, rule in RULES.items():
             rows += [line] if (line := _stopped(row, name, rule)) else []
-    if not rows:
+    if not any(row[2][0].isdigit() for row in rows):  # nothing would have stopped
         return None
     heads = ["model", "rule", "stopped at step", "after s", "best nats/token"]
     return Table([*heads, "lost to the whole run", "s without gain"], rows, "", (0, 1))

@@ -338,7 +338,13 @@ def _samples(found: Comparison) -> Section | None:
         if texts:
             cut = texts[0] if len(texts[0]) <= SAMPLE else f"{texts[0][:SAMPLE]} …"
             shown.append((f"{row.label}, seed {row.cells[0]['seed']}", cut))
-    return Section("Samples side by side", samples=shown) if shown else None
+    notes = [
+        "Each begins with its prompt: by default the first character of the validation "
+        "part."
+    ]
+    if not shown:
+        return None
+    return Section("Samples side by side", samples=shown, notes=notes)
 
 
 def _recipes(found: Comparison) -> Section | None:

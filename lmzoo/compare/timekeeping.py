@@ -4,13 +4,15 @@ The first seed's cell takes its steps from fit's rehearsal of a few seconds. Wha
 it then took is a better measurement: further than ``TOLERANCE`` from the budget, it is
 trained again, once, with its steps rescaled by it. The other seeds take as many steps;
 one of them that was disturbed is trained again, once, as it was, so that all seeds of a
-model train equally long. What is outside even then is marked, and not ranked.
+model train equally long. What is outside even then is marked, and not ranked; the same
+command, in a quieter moment, tries it once more.
 
 The clock is the wall's, without start-up and evaluation. Nothing but the folder is
 needed to go on after an interruption: a first attempt is kept in ``OUTSIDE``.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +55,24 @@ def missed(record: Record) -> bool:
     return abs(record.get("deviation") or 0) > TOLERANCE
 
 
+def again(cells: Sequence[Cell], records: Records) -> None:
+    """Let what missed its budget in an earlier sitting be trained once more."""
+    for cell in cells:
+        if missed(records[cell.name]):
+            _put_aside(cell, records)
+
+
+def _put_aside(cell: Cell, records: Records) -> None:
+    """Keep an attempt out of the way, in place of an earlier one."""
+    records[cell.name].update(status="waiting", deviation=None, note="")
+    records.write()  # before the folder goes
+    aside = records.folder / OUTSIDE / cell.name
+    if aside.exists():
+        shutil.rmtree(aside)
+    aside.parent.mkdir(exist_ok=True)
+    (records.folder / cell.run).rename(aside)
+
+
 def keep(
     cells: Sequence[Cell], records: Records, run: Callable[[list[Cell]], None]
 ) -> None:
@@ -80,10 +100,7 @@ def keep(
         for cell in group:
             aside = records.folder / OUTSIDE / cell.name
             if missed(records[cell.name]) and not aside.exists():
-                records[cell.name].update(status="waiting", deviation=None, note="")
-                records.write()  # before the folder goes
-                aside.parent.mkdir(exist_ok=True)
-                (records.folder / cell.run).rename(aside)
+                _put_aside(cell, records)
         train(group)
 
 

@@ -1,9 +1,11 @@
 """Section IX in one table: is a model less sure where it was not trained?"""
 
+from typing import Any
+
 from lmzoo.report.finding import Finding
 from lmzoo.report.spread import Spread, spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import NONE, decimals, with_interval
+from lmzoo.report.words import NONE, decimals, plural, with_interval
 from lmzoo.study.engine import Study
 from lmzoo.study.steps import in_domain
 
@@ -22,6 +24,7 @@ def domains(study: Study) -> Finding | None:
             cells[name, int(number)] = last, home, found.data.get("hardened_at")
     if not cells:
         return None
+    texts = _held_out(study)
     prompts = list(enumerate(study.recipe.prompts, 1))
     rows = []
     for name in dict.fromkeys(name for name, _ in cells):
@@ -39,15 +42,97 @@ def domains(study: Study) -> Finding | None:
     return Finding(
         "entropy-domains",
         "Entropy in domain against out of domain",
-        text=[_sentence(inside, outside)],
-        tables=[Table(heads, rows, "Mean entropy of the next characters at the end")],
+        text=[*_texts_sentence(texts), _sentence(inside, outside)],
+        tables=[
+            *_texts_table(texts),
+            Table(heads, rows, "Mean entropy of the next characters at the end"),
+        ],
         notes=[
             "in bits, over the characters that each model made itself after a prompt, "
             "at its last checkpoint; hardened at: the step from which the top choice "
             "no longer changed, among the kept checkpoints"
         ],
-        data={"in": inside.values, "out": outside.values},
+        data={"in": inside.values, "out": outside.values, "texts": texts},
     )
+
+
+def _held_out(study: Study) -> list[dict[str, Any]]:
+    """Entropy and cross-entropy of each run on held-out text, at its last checkpoint.
+
+    Of its own corpus, and of another one.
+    """
+    found = []
+    for step, finding in study.of("IX"):
+        points = finding.data.get("checkpoints") or []
+        told = {one["domain"]: one for one in finding.data.get("texts") or []}
+        if not points or set(told) != {"in", "out"}:
+            continue
+        newest = max(points, key=lambda point: point["step"])["texts"]
+        name, _, _ = step.name.removeprefix("softmax-").rpartition("-")
+        found.append(
+            {
+                "run": name,
+                **{
+                    domain: {"text": one["name"], **newest[one["name"]]}
+                    for domain, one in told.items()
+                },
+            }
+        )
+    return found
+
+
+def _texts_table(texts: list[dict[str, Any]]) -> list[Table]:
+    heads = [
+        "model",
+        "in domain",
+        "expects",
+        "pays",
+        "out of domain",
+        "expects",
+        "pays",
+    ]
+    rows = [
+        [
+            one["run"],
+            *(
+                word
+                for domain in ("in", "out")
+                for word in (
+                    one[domain]["text"],
+                    decimals(one[domain]["entropy"], 2),
+                    decimals(one[domain]["cross_entropy"], 2),
+                )
+            ),
+        ]
+        for one in texts
+    ]
+    caption = (
+        "Held-out text at the last checkpoint, bits a token: expects is the entropy of "
+        "what the model predicts, pays is its cross-entropy with what came"
+    )
+    return [Table(heads, rows, caption, words=(0, 1, 4))] if rows else []
+
+
+def _texts_sentence(texts: list[dict[str, Any]]) -> list[str]:
+    if not texts:
+        return []
+    higher = [one for one in texts if one["out"]["entropy"] > one["in"]["entropy"]]
+    surer = [
+        one
+        for one in texts
+        if one["out"]["cross_entropy"] - one["out"]["entropy"]
+        > one["in"]["cross_entropy"] - one["in"]["entropy"]
+    ]
+    return [
+        f"On held-out text {len(higher)} of {plural(len(texts), 'model')} expect more "
+        f"bits out of their domain than in it, and {len(surer)} are further from what "
+        f"they pay there"
+        + (
+            ": out of its domain a model does not know how little it knows."
+            if len(surer) > len(texts) / 2
+            else "."
+        )
+    ]
 
 
 def _steps(hardened: object) -> str:

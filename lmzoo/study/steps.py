@@ -188,7 +188,19 @@ def _few_shot(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Ste
 
 def _softmax(recipe: Recipe, name: str, path: Path, i: int, prompt: Prompt) -> Step:
     options = {"prompt": prompt.text, **recipe.of("softmax")}
+    if i:  # held-out text says the same after any prompt
+        options.pop("entropy_text", None)
+    elif options.get("entropy_text") and (other := _abroad(recipe, name)):
+        options = {"corpus": other, **options}
     return Step("IX", f"softmax-{name}-{i + 1}", "softmax", str(path), options, (path,))
+
+
+def _abroad(recipe: Recipe, run: str) -> str:
+    """A corpus that a run was not trained on: the next one of the recipe."""
+    names = list(recipe.corpora)
+    here = names.index(recipe.runs()[run][1])
+    other = names[(here + 1) % len(names)]
+    return recipe.corpora[other] if len(names) > 1 else ""
 
 
 def _extra(recipe: Recipe, places: dict[str, Path]) -> list[Step]:

@@ -221,6 +221,28 @@ def test_interrupted_and_started_again_it_repeats_nothing(
     assert found["ngram-1337"]["steps"] == 1
 
 
+def test_models_and_seeds_are_added_to_what_is_done(
+    folder: Path, inside: type[Inside]
+) -> None:
+    line = (
+        f"compare --data.path {folder}/t.txt --model.context_length 16 {CHEAP} "
+        f"--out {folder}/grown"
+    )
+    assert lmzoo(f"{line} --models bare --seeds 1").code == 0
+    before = stamps(folder / "grown" / "cells" / "bare-1337")
+
+    result = lmzoo(f"{line} --models mlp,bare --seeds 2")
+    assert result.code == 0, result.err
+    assert sorted(inside.ran) == ["bare-1337", "bare-1338", "mlp-1337", "mlp-1338"]
+    assert stamps(folder / "grown" / "cells" / "bare-1337") == before
+    assert len(cells(folder / "grown")) == 4
+
+    for less in ("--models mlp --seeds 2", "--models mlp,bare --seeds 1338,1337"):
+        refused = lmzoo(f"{line} {less}")
+        assert refused.code == 2
+        assert "holds a comparison with" in refused.err
+
+
 def test_a_run_that_ended_unseen_is_measured_not_repeated(
     folder: Path, inside: type[Inside]
 ) -> None:

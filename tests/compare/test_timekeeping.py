@@ -93,6 +93,23 @@ def test_what_is_outside_twice_is_left_and_told(tmp_path: Path) -> None:
     assert missed == ["ff-2"]
 
 
+def test_a_quieter_sitting_tries_again(tmp_path: Path) -> None:
+    machine = Machine(
+        tmp_path, lambda name, n: 0.15 if name == "ff-2" and n < 2 else 0.1
+    )
+    machine.keep()
+    timekeeping.again(machine.comparison.cells(), machine)
+    assert [machine[name]["status"] for name in machine.records] == [
+        "done",
+        "waiting",
+        "done",
+    ]
+    machine.keep()
+    assert machine.ran.count(("ff-2", 100)) == 3
+    assert len(machine.ran) == 5
+    assert not any(map(timekeeping.missed, machine.records.values()))
+
+
 def test_a_first_seed_that_was_disturbed_misleads_nobody(tmp_path: Path) -> None:
     """Slow once, then quick: its second attempt is too short, the others are not."""
     machine = Machine(

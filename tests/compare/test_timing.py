@@ -205,10 +205,5 @@ def test_sizes_are_equal_or_stand_in_the_sentence() -> None:
     assert "16 tokens, 1,000 to 1,100 parameters, conv" in far
 
 
-def test_without_the_models_the_order_is_not_checked() -> None:
-    said = ordering(timed(lstm=1e-3, gpt=2e-3))
-
-    assert said == (
-        "expected order, bare, mlp, conv < gpt < gru: not checked, for want of bare or "
-        "mlp or conv and gru"
-    )
+def test_without_the_models_nothing_is_said_of_the_order() -> None:
+    assert ordering(timed(lstm=1e-3, gpt=2e-3)) == ""
