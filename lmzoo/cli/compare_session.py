@@ -1,6 +1,7 @@
 """One sitting of a comparison: what is missing is trained, measured and written."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -203,7 +204,10 @@ def _opened(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
             ) from error
         raise UsageError(f"--out {folder}: {error.strerror or error}") from error
     try:
-        files.write_json(folder / RECORD, {"format": 1, "identity": identity})
+        record = {"format": 1, "identity": identity}
+        file = folder / RECORD
+        if not file.is_file() or json.loads(file.read_text("utf-8")) != record:
+            files.write_json(file, record)
         yield
     finally:
         lock.release()

@@ -205,7 +205,7 @@ def ordering(timings: Mapping[str, Timing], name: str = "backward") -> str:
     where = f"{passes} at {length} tokens, {_sizes([of[model] for model in ranked])}"
     expected = " < ".join(", ".join(group) for group in groups)
     return (
-        f"{where}, {found}: the order that short texts on a CPU let one expect "
+        f"{where}, {found}: the order to expect of short texts on a CPU "
         f"({expected}) {verdict}"
     )
 

@@ -57,7 +57,7 @@ def test_a_row_for_each_model_and_a_column_for_each_length(tmp_path: Path) -> No
         assert len(rows) == 2
         assert all(len(row.split()) == 11 for row in rows)
     assert "a table of positions grows" in result.out
-    assert " ".join(result.out.split()).count("the expected order ") == 2
+    assert " ".join(result.out.split()).count("the order to expect ") == 2
     assert f"plot: {figure}" in result.out
     assert ET.fromstring(figure.read_text(encoding="utf-8")).tag.endswith("svg")
 

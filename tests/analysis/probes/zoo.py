@@ -9,7 +9,6 @@ from tests.cli.runner import lmzoo
 from tests.plugin_example.lmzoo_neighbour import Neighbour
 
 PLUGIN = "test-neighbour"  # a model from elsewhere: each token and its left neighbour
-register_model(PLUGIN)(Neighbour)
 TEXT = "the quick brown fox jumps over a lazy dog, and the dog sleeps on.\n" * 60
 SIZES = {
     "gpt": "--model.d_model 16 --model.num_layers 2 --model.num_heads 2",
@@ -29,6 +28,8 @@ _FOLDER = TemporaryDirectory(prefix="lmzoo-zoo-")
 @cache
 def trained(name: str, options: str = "") -> str:
     """The folder of a run of ``name``: 20 steps, a checkpoint every ten."""
+    if name == PLUGIN:  # here: other tests of this process go through the table
+        register_model(PLUGIN)(Neighbour)
     folder = Path(_FOLDER.name)
     text = folder / "story.txt"
     text.write_text(TEXT)

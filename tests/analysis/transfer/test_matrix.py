@@ -92,7 +92,7 @@ def test_fewer_tokens_and_named_corpora(runs: list[str]) -> None:
         for model in ("plain", "planted")
         for corpus in ("mine", "planted")
     }
-    assert {row["tokens"] for row in found.values()} == {499}
+    assert all(500 <= row["tokens"] + 16 < 532 for row in found.values())
     assert found["plain", "mine", "val"]["own_corpus"]
     assert not found["planted", "mine", "val"]["own_corpus"]
 
