@@ -12,8 +12,8 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lmzoo import runs
-from lmzoo.analysis.diagram import draw
-from lmzoo.analysis.parameters import count, on_meta
+from lmzoo.analysis.anatomy.diagram import draw
+from lmzoo.analysis.anatomy.parameters import count, on_meta
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten

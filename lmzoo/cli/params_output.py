@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmzoo.analysis.architecture import facts
-from lmzoo.analysis.closed_forms import closed_form
-from lmzoo.analysis.parameters import BYTES, Component, ParameterTable
+from lmzoo.analysis.anatomy.architecture import facts
+from lmzoo.analysis.anatomy.closed_forms import closed_form
+from lmzoo.analysis.anatomy.parameters import BYTES, Component, ParameterTable
 from lmzoo.models.base import LanguageModel
 
 

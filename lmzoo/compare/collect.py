@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lmzoo import files, runs
-from lmzoo.analysis.parameters import count
+from lmzoo.analysis.anatomy.parameters import count
 from lmzoo.compare.recipes import recipe
 from lmzoo.errors import UsageError, first_line
 from lmzoo.metrics import IGNORED, LanguageModelMetrics

@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lmzoo.analysis.closed_forms import formula
-from lmzoo.analysis.parameters import on_meta
+from lmzoo.analysis.anatomy.closed_forms import formula
+from lmzoo.analysis.anatomy.parameters import on_meta
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models

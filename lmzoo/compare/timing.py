@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmzoo.analysis.parameters import count
+from lmzoo.analysis.anatomy.parameters import count
 from lmzoo.compare.matching import TOLERANCE
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel

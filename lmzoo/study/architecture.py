@@ -1,6 +1,6 @@
 """Section II: what was built, from the run's own configuration."""
 
-from lmzoo.analysis.diagram import draw
+from lmzoo.analysis.anatomy.diagram import draw
 from lmzoo.analysis.history import History, open_history
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from lmzoo.analysis.closed_forms import formula
+from lmzoo.analysis.anatomy.closed_forms import formula
 from lmzoo.compare.matching import TOLERANCE, match, parameters, unmatched
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmzoo.analysis.diagram import draw
+from lmzoo.analysis.anatomy.diagram import draw
 from lmzoo.compare.reading import Comparison
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT

@@ -6,8 +6,8 @@ import torch
 
 from lmzoo.analysis.attributions import EMBEDDING, METHODS, Quantity, Question
 from lmzoo.analysis.history import History, open_history
-from lmzoo.analysis.importance import Look
-from lmzoo.analysis.importance_words import finding
+from lmzoo.analysis.probes.importance import Look
+from lmzoo.analysis.probes.importance_words import finding
 from lmzoo.analysis.prompts import Prompt, one_token, read_prompt
 from lmzoo.errors import UsageError
 from lmzoo.report.finding import Finding

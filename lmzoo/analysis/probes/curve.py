@@ -2,7 +2,6 @@
 
 import math
 
-from lmzoo.analysis.checkpoint_losses import Loss, Point, logged, measurer
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import (
     BLOCKS,
@@ -11,6 +10,7 @@ from lmzoo.analysis.passes import (
     held_out,
     passage,
 )
+from lmzoo.analysis.probes.checkpoint_losses import Loss, Point, logged, measurer
 from lmzoo.analysis.texts import text_for
 from lmzoo.errors import UsageError
 from lmzoo.report.charts import Curve

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lmzoo.analysis.characters import Characters, characters_of
+from lmzoo.analysis.probes.characters import Characters, characters_of
 from lmzoo.errors import UsageError
 from lmzoo.report.bars import bars
 from lmzoo.report.finding import Finding

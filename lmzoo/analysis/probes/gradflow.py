@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lmzoo.analysis.flows import Flows, in_zoo, trained, untrained
 from lmzoo.analysis.history import History
+from lmzoo.analysis.probes.flows import Flows, in_zoo, trained, untrained
 from lmzoo.errors import UsageError
 from lmzoo.report.charts import Chart, Curve, colour
 from lmzoo.report.finding import Finding

@@ -6,9 +6,9 @@ from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History, open_history
+from lmzoo.analysis.probes.prose import FIGURES, Averages, Made, averages, real_text
+from lmzoo.analysis.probes.prose_charts import LONG, figures
 from lmzoo.analysis.prompts import Prompt, read_prompt
-from lmzoo.analysis.prose import FIGURES, Averages, Made, averages, real_text
-from lmzoo.analysis.prose_charts import LONG, figures
 from lmzoo.analysis.variability import MISSING, PHRASE, Variability, variability
 from lmzoo.errors import UsageError
 from lmzoo.generation import generate_texts

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from lmzoo.analysis.expectation_charts import figures
-from lmzoo.analysis.expectations import (
+from lmzoo.analysis.history import History, open_history
+from lmzoo.analysis.passes import context_rule
+from lmzoo.analysis.probes.expectation_charts import figures
+from lmzoo.analysis.probes.expectations import (
     Looks,
     Names,
     Text,
@@ -14,8 +16,6 @@ from lmzoo.analysis.expectations import (
     texts_for,
     unit,
 )
-from lmzoo.analysis.history import History, open_history
-from lmzoo.analysis.passes import context_rule
 from lmzoo.analysis.prompts import Prompt, read_prompt
 from lmzoo.errors import UsageError
 from lmzoo.report.finding import Finding

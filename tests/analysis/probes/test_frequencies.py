@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmzoo.analysis.characters import Characters, characters_of, count
+from lmzoo.analysis.probes.characters import Characters, characters_of, count
 from lmzoo.analysis.probes.frequencies import frequencies
 from lmzoo.errors import UsageError
 from lmzoo.text.corpora import END_OF_DOCUMENT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmzoo.analysis.flows import flow_map
+from lmzoo.analysis.probes.flows import flow_map
 from lmzoo.analysis.probes.gradflow import gradflow
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import lmzoo
+from lmzoo.analysis.probes.prose import averages, prose, repetition
 from lmzoo.analysis.probes.samples import samples
-from lmzoo.analysis.prose import averages, prose, repetition
 from lmzoo.errors import UsageError
 from lmzoo.text.spans import Spans
 from tests.analysis.probes.conftest import MEMBERS, Zoo

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lmzoo.analysis.distributions import Path as Continuation
-from lmzoo.analysis.distributions import along, greedy, hardened
 from lmzoo.analysis.history import History
+from lmzoo.analysis.probes.distributions import Path as Continuation
+from lmzoo.analysis.probes.distributions import along, greedy, hardened
 from lmzoo.analysis.probes.softmax import softmax
 from lmzoo.analysis.prompts import read_prompt
 from lmzoo.errors import UsageError

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmzoo.analysis.architecture import Box, Join, Pair, Stack, architecture
-from lmzoo.analysis.diagram import draw
-from lmzoo.analysis.parameters import on_meta
+from lmzoo.analysis.anatomy.architecture import Box, Join, Pair, Stack, architecture
+from lmzoo.analysis.anatomy.diagram import draw
+from lmzoo.analysis.anatomy.parameters import on_meta
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
 from lmzoo.report.svg import fit, text_width

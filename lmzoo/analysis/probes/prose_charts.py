@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lmzoo.analysis.history import History
-from lmzoo.analysis.prose import Averages, Made
+from lmzoo.analysis.probes.prose import Averages, Made
 from lmzoo.report.charts import Curve
 from lmzoo.report.lines import lines
 

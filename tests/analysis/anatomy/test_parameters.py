@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmzoo.analysis.parameters import ParameterTable, count, on_meta, state_size
+from lmzoo.analysis.anatomy.parameters import ParameterTable, count, on_meta, state_size
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
 from tests.plugin_example.lmzoo_neighbour import Neighbour
@@ -275,8 +275,8 @@ def _cells(model: LanguageModel, tokens: Tensor) -> Tensor:
 
 MEASURE = """
 from pathlib import Path
-from lmzoo.analysis.diagram import draw
-from lmzoo.analysis.parameters import count, on_meta
+from lmzoo.analysis.anatomy.diagram import draw
+from lmzoo.analysis.anatomy.parameters import count, on_meta
 from lmzoo.models.gpt import GPT
 
 def resident():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmzoo.analysis.closed_forms import (
+from lmzoo.analysis.anatomy.closed_forms import (
     attention,
     closed_form,
     embedding,
@@ -13,7 +13,7 @@ from lmzoo.analysis.closed_forms import (
     mlp,
     norm,
 )
-from lmzoo.analysis.parameters import count, on_meta
+from lmzoo.analysis.anatomy.parameters import count, on_meta
 from lmzoo.registry import models
 
 # "pretrained" is what its source is: it has no size and no formula of its own

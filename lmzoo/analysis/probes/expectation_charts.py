@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lmzoo.analysis.expectations import Looks, Names, Text, unit
 from lmzoo.analysis.history import History
+from lmzoo.analysis.probes.expectations import Looks, Names, Text, unit
 from lmzoo.report.charts import Curve
 from lmzoo.report.lines import lines
 from lmzoo.report.words import visible

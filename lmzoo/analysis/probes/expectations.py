@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lmzoo.analysis.distributions import Path, along, greedy, hardened
 from lmzoo.analysis.history import History
 from lmzoo.analysis.passes import (
     Passage,
@@ -13,6 +12,7 @@ from lmzoo.analysis.passes import (
     passage,
     uncertainty,
 )
+from lmzoo.analysis.probes.distributions import Path, along, greedy, hardened
 from lmzoo.analysis.prompts import Prompt
 from lmzoo.analysis.texts import text_for
 from lmzoo.generation import never_made

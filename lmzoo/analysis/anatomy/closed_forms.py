@@ -2,7 +2,7 @@
 
 The parts (a linear map, a norm, an attention) are functions of their own, for counting
 a model on paper; ``closed_form`` puts them together for the members of the zoo. What
-``lmzoo.analysis.parameters.count`` finds in the built model must be the same.
+``lmzoo.analysis.anatomy.parameters.count`` finds in the built model must be the same.
 
 V vocabulary, C context, D d_model, F d_hidden, L layers, H heads of width Dh.
 """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lmzoo.analysis.parameters import on_meta
+from lmzoo.analysis.anatomy.parameters import on_meta
 from lmzoo.models.base import LanguageModel
 
 BATCH = 2

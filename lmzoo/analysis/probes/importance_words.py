@@ -8,7 +8,7 @@ import numpy as np
 
 from lmzoo.analysis.attributions import concentration, normalised, spearman
 from lmzoo.analysis.history import History
-from lmzoo.analysis.importance import Look, figures
+from lmzoo.analysis.probes.importance import Look, figures
 from lmzoo.analysis.prompts import Prompt
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table

@@ -6,7 +6,7 @@ no fonts of its own; every text is escaped.
 
 from collections.abc import Sequence
 
-from lmzoo.analysis.architecture import (
+from lmzoo.analysis.anatomy.architecture import (
     Architecture,
     Box,
     Item,
@@ -16,8 +16,8 @@ from lmzoo.analysis.architecture import (
     architecture,
     facts,
 )
-from lmzoo.analysis.parts import TIMES
-from lmzoo.analysis.trace import Step
+from lmzoo.analysis.anatomy.parts import TIMES
+from lmzoo.analysis.anatomy.trace import Step
 from lmzoo.models.base import LanguageModel
 from lmzoo.report.svg import LINES, SOFT, Sheet, fit, wrap
 

@@ -4,8 +4,8 @@ import re
 
 from torch import nn
 
-from lmzoo.analysis.parameters import attention_around, component, is_attention
-from lmzoo.analysis.trace import Step
+from lmzoo.analysis.anatomy.parameters import attention_around, component, is_attention
+from lmzoo.analysis.anatomy.trace import Step
 from lmzoo.models.base import LanguageModel
 
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from lmzoo.analysis.parts import ACTIVATIONS, TIMES, describe
-from lmzoo.analysis.trace import Step, trace
+from lmzoo.analysis.anatomy.parts import ACTIVATIONS, TIMES, describe
+from lmzoo.analysis.anatomy.trace import Step, trace
 from lmzoo.models.base import LanguageModel
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
