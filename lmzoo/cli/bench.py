@@ -105,40 +105,38 @@ def _title(timings: dict[str, Timing]) -> str:
 
 
 def _table(timings: dict[str, Timing], name: str) -> Table:
+    """Medians; their spread and the line's misfit by the largest of each row."""
     suffix = "_forward" if name == "forward" else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"{HEADINGS[name]}, ms")
-    table.add_column("parameters", justify="right")
-    for length in next(iter(timings.values()))["lengths"]:
-        table.add_column(f"{length:,}", justify="right")
-    for heading in ("exponent", "residual", "tokens/s"):
-        table.add_column(heading, justify="right")
+    table.title, table.title_justify = f"{HEADINGS[name]}, ms", "left"
+    table.title_style = "bold"
+    lengths = [f"{n:,}" for n in next(iter(timings.values()))["lengths"]]
+    table.add_column("")
+    for heading in ("parameters", *lengths, "±", "exponent", "tokens/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for label, timing in timings.items():
-        cells = [
-            f"{milliseconds(seconds)} ±{_spread(seconds, spread):.0%}"
-            for seconds, spread in zip(
-                timing[name], timing[f"{name}_spread"], strict=True
-            )
-        ]
-        exponent, residual = timing[f"exponent{suffix}"], timing[f"residual{suffix}"]
-        fitted = [
+        measured = list(zip(timing[name], timing[f"{name}_spread"], strict=True))
+        spread = max(_spread(seconds, quartiles) for seconds, quartiles in measured)
+        exponent = timing[f"exponent{suffix}"]
+        table.add_row(
+            label,
+            f"{timing['parameters'][0]:,}",
+            *(milliseconds(seconds) for seconds in timing[name]),
+            f"{spread:.0%}",
             "" if math.isnan(exponent) else f"{exponent:.2f}",
-            "" if math.isnan(residual) else f"{residual:.0%}",
-        ]
-        speed = timing["tokens"][-1] / timing[name][-1]
-        size = f"{timing['parameters'][0]:,}"
-        table.add_row(label, size, *cells, *fitted, f"{speed:,.0f}")
+            f"{timing['tokens'][-1] / timing[name][-1]:,.0f}",
+        )
     return table
 
 
 def _notes(timings: dict[str, Timing]) -> list[str]:
     rounds = next(iter(timings.values()))["rounds"]
     lines = [
-        f"medians of {rounds} interleaved rounds, ± half the distance of the "
-        f"quartiles; tokens/s at the greatest length",
-        f"exponent: slope of log time on log length; residual: what the line leaves; "
-        f"fitted where a pass takes {OVERHEAD:g} times a pass over one token, and to "
-        f"the three greatest lengths in any case",
+        f"medians of {rounds} interleaved rounds; ±: half the distance of the "
+        f"quartiles, of the length where it is widest; tokens/s at the greatest length",
+        f"exponent: slope of log time on log length, fitted where a pass takes "
+        f"{OVERHEAD:g} times a pass over one token, and to the three greatest lengths "
+        f"in any case; what the line leaves: {_residuals(timings)}",
     ]
     for name in PASSES:
         key = "fitted_forward" if name == "forward" else "fitted"
@@ -158,6 +156,17 @@ def _notes(timings: dict[str, Timing]) -> list[str]:
     if grown:
         lines[-1] += f"; a table of positions grows with it: {', '.join(grown)}"
     return lines
+
+
+def _residuals(timings: dict[str, Timing]) -> str:
+    """The largest misfit of each pass."""
+    said = []
+    for name in PASSES:
+        key = "residual_forward" if name == "forward" else "residual"
+        known = [t[key] for t in timings.values() if not math.isnan(t[key])]
+        if known:
+            said.append(f"{HEADINGS[name]} at most {max(known):.0%}")
+    return ", ".join(said) or "not known"
 
 
 def milliseconds(seconds: float) -> str:

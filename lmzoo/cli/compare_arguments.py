@@ -105,6 +105,13 @@ def _stronger(files: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
     return {**kept, **typed, "vary": {**filed, **varied}}
 
 
+def _threads(share: int) -> int:
+    """Of each cell: its share of the cores, fewer where OMP_NUM_THREADS says so."""
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(wished) if wished.isdecimal() and int(wished) else share
+    return max(1, min(share, most))
+
+
 def _request(given: dict[str, Any]) -> Request:
     _require_known(given)
     plugins = tuple(str(path) for path in _listed(given.get("plugin", [])))
@@ -116,7 +123,7 @@ def _request(given: dict[str, Any]) -> Request:
     launcher = str(given.get("launcher", "local"))
     parallel = _whole("parallel", given.get("parallel", 1))
     cores = os.cpu_count() or 1
-    threads = _whole("threads", given.get("threads", max(1, cores // parallel)))
+    threads = _whole("threads", given.get("threads", _threads(cores // parallel)))
     if launcher == "local" and parallel * threads > cores:
         raise UsageError(
             f"--parallel {parallel} with {threads} threads each: this machine has "

@@ -34,7 +34,8 @@ what is measured besides
 where and how
   --out FOLDER               default: compare/HASH of all this
   --parallel N               cells at a time, default 1; the cores are divided
-  --threads N                of each cell; default: cores / parallel
+  --threads N                of each cell; default: cores / parallel, or
+                             OMP_NUM_THREADS if that is less
   --launcher NAME            local; ray and slurm (extras of the same names) take
                              the cells to a cluster that shares the folder
   --launcher.KEY VALUE       ray: address, num_gpus, max_retries; slurm: partition,

@@ -144,7 +144,21 @@ def _time(found: Comparison) -> list[str]:
     if off := [cell["name"] for cell in known if off_budget(cell)]:
         are = "is" if len(off) == 1 else "are"
         said += f"; outside 5 %, and so not ranked, {are} {some(off)}"
-    return [f"{said}."]
+    return [f"{said}.", *_steps(found)]
+
+
+def _steps(found: Comparison) -> list[str]:
+    """Seeds of a model that took another number of steps in the same time."""
+    said = []
+    for row in found.rows:
+        timed = [cell for cell in row.cells if pick(cell, "deviation") is not None]
+        if len(distinct(str(cell["steps"]) for cell in timed)) > 1:
+            each = [f"{cell['name']} {count(cell['steps'])}" for cell in timed]
+            said.append(
+                f"The machine's speed changed between the seeds of {row.label}, which "
+                f"took as many steps as the time held: {listed(each)}."
+            )
+    return said
 
 
 def _commits(found: Comparison) -> list[str]:

@@ -200,8 +200,8 @@ def _quality(found: Comparison) -> Section | None:
         )
     if "off budget" in told:
         notes.append(
-            "off budget: trained twice, and both times for more than 5 % more or less "
-            "than the budget; shown and not ranked."
+            "off budget: trained three times, and each time for more than 5 % more or "
+            "less than the budget; shown and not ranked."
         )
     return Section("Quality", tables=[tables.quality(found)], notes=notes)
 

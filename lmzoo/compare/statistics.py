@@ -24,6 +24,7 @@ RESAMPLES = 2_000
 PIECES = 64  # of a text that two models cut differently
 BETTER, WORSE, TIE = "better", "worse", "no difference shown"
 ONE_SEED = "one seed: says nothing about training noise"
+TWO_SEEDS = "two seeds: training noise is known from one distance only"
 NO_BLOCKS = "no figures by stretch of text: the seeds alone"
 
 Array = NDArray[np.float64]
@@ -98,7 +99,7 @@ def contrast(
     seeds = sorted(set(a) & set(b))
     table, weights = difference_table([(a[seed], b[seed]) for seed in seeds])
     difference, error, freedom = estimate(table, weights)
-    notes = [ONE_SEED] if len(seeds) == 1 else []
+    notes = [note] if (note := {1: ONE_SEED, 2: TWO_SEEDS}.get(len(seeds))) else []
     if table.shape[1] == 1:
         notes.append(NO_BLOCKS)
     if not freedom:  # one seed and no stretches: a bare difference

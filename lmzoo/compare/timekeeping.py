@@ -2,13 +2,14 @@
 
 The first seed's cell takes its steps from fit's rehearsal of a few seconds. What all of
 it then took is a better measurement: further than ``TOLERANCE`` from the budget, it is
-trained again, once, with its steps rescaled by it. The other seeds take as many steps;
-one of them that was disturbed is trained again, once, as it was, so that all seeds of a
-model train equally long. What is outside even then is marked, and not ranked; the same
-command, in a quieter moment, tries it once more.
+trained again with its steps rescaled by it. The other seeds take as many steps; one of
+them that was disturbed is trained again as it was, so that all seeds of a model train
+equally long. Disturbed even then, the machine itself has become slower or quicker: the
+last attempt rescales the steps. What is outside after ``ATTEMPTS`` is marked, and not
+ranked; the same command, in a quieter moment, tries it again.
 
 The clock is the wall's, without start-up and evaluation. Nothing but the folder is
-needed to go on after an interruption: a first attempt is kept in ``OUTSIDE``.
+needed to go on after an interruption: earlier attempts are kept in ``OUTSIDE``.
 """
 
 import json
@@ -22,7 +23,8 @@ from lmzoo import runs
 from lmzoo.compare.plan import BUDGETS, Cell
 from lmzoo.training.budget import TOLERANCE
 
-OUTSIDE = "outside"  # below the comparison: first attempts that missed the budget
+OUTSIDE = "outside"  # below the comparison: attempts that missed the budget
+ATTEMPTS = 3  # of a cell in one sitting
 STEPS, SECONDS = BUDGETS["steps"], BUDGETS["seconds"]
 
 Record = dict[str, Any]
@@ -56,21 +58,29 @@ def missed(record: Record) -> bool:
 
 
 def again(cells: Sequence[Cell], records: Records) -> None:
-    """Let what missed its budget in an earlier sitting be trained once more."""
+    """Let what missed its budget in an earlier sitting be trained again."""
     for cell in cells:
         if missed(records[cell.name]):
+            for old in _attempts(cell, records):
+                shutil.rmtree(old)
             _put_aside(cell, records)
 
 
+def _attempts(cell: Cell, records: Records) -> list[Path]:
+    """Where its earlier attempts lie, the first of them first."""
+    places = [records.folder / OUTSIDE / cell.name]
+    places += [Path(f"{places[0]}.{i}") for i in range(2, ATTEMPTS)]
+    return [place for place in places if place.exists()]
+
+
 def _put_aside(cell: Cell, records: Records) -> None:
-    """Keep an attempt out of the way, in place of an earlier one."""
+    """Keep an attempt out of the way."""
     records[cell.name].update(status="waiting", deviation=None, note="")
     records.write()  # before the folder goes
-    aside = records.folder / OUTSIDE / cell.name
-    if aside.exists():
-        shutil.rmtree(aside)
+    aside, number = records.folder / OUTSIDE / cell.name, len(_attempts(cell, records))
     aside.parent.mkdir(exist_ok=True)
-    (records.folder / cell.run).rename(aside)
+    place = Path(f"{aside}.{number + 1}") if number else aside
+    (records.folder / cell.run).rename(place)
 
 
 def keep(
@@ -97,11 +107,12 @@ def keep(
 
     for group in (list(leaders.values()), [c for c in cells if c.seed != seed]):
         train(group)
-        for cell in group:
-            aside = records.folder / OUTSIDE / cell.name
-            if missed(records[cell.name]) and not aside.exists():
-                _put_aside(cell, records)
-        train(group)
+        for attempt in range(1, ATTEMPTS):
+            for cell in group:
+                before = len(_attempts(cell, records))
+                if missed(records[cell.name]) and before < attempt:
+                    _put_aside(cell, records)
+            train(group)
 
 
 def _steps(records: Records, cell: Cell, leader: Cell) -> int | None:
@@ -110,8 +121,11 @@ def _steps(records: Records, cell: Cell, leader: Cell) -> int | None:
     if begun := runs.read_manifest(run):  # goes on as it began
         own = SECONDS in begun.get("identity", {})
         return None if own else int(begun["max_steps"])
+    attempts = _attempts(cell, records)
+    if attempts and (cell == leader or len(attempts) == ATTEMPTS - 1):
+        return _rescaled(attempts[-1], cell)
     if cell == leader:
-        return _rescaled(records.folder / OUTSIDE / cell.name, cell)
+        return None
     record = records[leader.name]
     if record["status"] != "done" or record["mark"] == "counting":
         return None
@@ -121,10 +135,8 @@ def _steps(records: Records, cell: Cell, leader: Cell) -> int | None:
     return int(runs.read_manifest(run)["max_steps"])
 
 
-def _rescaled(attempt: Path, cell: Cell) -> int | None:
+def _rescaled(attempt: Path, cell: Cell) -> int:
     """The steps that fill the budget, by the time that an attempt took."""
-    if not attempt.exists():
-        return None
     summary = json.loads((attempt / "summary.json").read_text(encoding="utf-8"))
     budget = cell.variant.options[SECONDS]
     return max(1, round(summary["steps"] * budget / summary["seconds"]))

@@ -546,13 +546,19 @@ def test_a_run_off_its_budget_is_told_and_left_out() -> None:
         cell["deviation"] = 0.012
     within = Comparison(data)
     assert "by up to +1.2 %" in " ".join(caveats(within))
+    assert "speed changed" not in " ".join(caveats(within))
     assert within.pairs[0].seeds == 3
+
+    data["cells"][0]["steps"] -= 7
+    name = data["cells"][0]["name"]
+    said = " ".join(caveats(Comparison(data)))
+    assert "speed changed between the seeds of lstm, which took" in said
+    assert f"{name} {data['cells'][0]['steps']:,}" in said
 
     data["cells"][0]["deviation"] = -0.14
     found = Comparison(data)
 
     assert found.pairs[0].seeds == 2
-    name = data["cells"][0]["name"]
     assert f"by up to \N{MINUS SIGN}14.0 % ({name}); outside 5 %" in " ".join(
         caveats(found)
     )
@@ -570,4 +576,4 @@ def test_a_model_always_off_its_budget_is_shown_and_not_ranked(tmp_path: Path) -
     assert [row.label for row in found.rows] == ["ff", "gpt"]
     _, text = made(tmp_path, data)
     assert "lstm (off budget)" in text
-    assert "off budget: trained twice" in text
+    assert "off budget: trained three times" in text
