@@ -1,5 +1,6 @@
 """Tables of how a comparison was made: grids, searches, what is missing."""
 
+import re
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
@@ -8,6 +9,8 @@ from lmzoo.compare.reading import Cell, Comparison, Row, distinct, off_budget, p
 from lmzoo.report.spread import spread
 from lmzoo.report.table import Table
 from lmzoo.report.words import NONE, count, decimals, size, some, with_interval
+
+SHA = re.compile(r"\b[0-9a-f]{40}\b")
 
 
 def grids(found: Comparison) -> list[Table]:
@@ -164,10 +167,14 @@ def _texts(found: Comparison) -> list[list[str]]:
 
 
 def commits(found: Comparison) -> list[str]:
-    """Of lmzoo, when each run was measured; the comparison's own where none says."""
+    """Of lmzoo, when each run was measured; the comparison's own where none says.
+
+    In twelve digits, which name one among millions.
+    """
     told = distinct(cell["commit"] for cell in found.cells if cell.get("commit"))
     whole = found.results.get("commit")
-    return [str(one) for one in told] or ([str(whole)] if whole else [])
+    named = [str(one) for one in told] or ([str(whole)] if whole else [])
+    return [SHA.sub(lambda found: found[0][:12], one) for one in named]
 
 
 def mixed_versions(found: Comparison) -> list[str]:

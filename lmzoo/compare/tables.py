@@ -79,6 +79,10 @@ def quality(found: Comparison) -> Table:
     if elsewhere:
         heads.append(f"{unit}, {elsewhere[0] if len(elsewhere) == 1 else 'otherwise'}")
     rows = [cells[: len(heads)] for _, cells, _ in lines]
+    tested = heads.index("test " + unit)
+    if all(row[tested] == NONE for row in rows):
+        heads.pop(tested)
+        rows = [[*row[:tested], *row[tested + 1 :]] for row in rows]
     kinds = {i: kind for i, (_, _, kind) in enumerate(lines) if kind}
     return Table(heads, rows, "", (0, 1, 3), kinds)
 
