@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from lmzoo import portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
+from lmzoo.report.words import plural
 from lmzoo.text.tokenizers import Tokenizer
 
 HELD = 1 << 30  # bytes of weights kept in memory
@@ -29,7 +31,8 @@ class History:
         steps: of the checkpoints, ascending.
         best: the step with the lowest validation loss.
         last: the newest step.
-        name: model and corpus, for headings: ``gpt on kjv``.
+        name: model and corpus, for headings: ``gpt on kjv``, or ``gpt on pydoc, then
+            200 steps on kjv``.
 
     Raises:
         UsageError: no run, or one without a sound checkpoint.
@@ -67,10 +70,19 @@ class History:
         return str(self.run.stored["model"])
 
     @property
+    def corpus(self) -> str:
+        """What it was trained on, in words; "" if that is not known."""
+        data = self.run.stored.get("data") or {}
+        name, begun = (data.get("described") or {}).get("name"), data.get("adapted")
+        if name and begun:
+            steps = plural(int(begun["steps"]), "step")
+            return f"{begun['from'] or 'another text'}, then {steps} on {name}"
+        return str(name or "")
+
+    @property
     def name(self) -> str:
         """Model and corpus, for headings."""
-        described = (self.run.stored.get("data") or {}).get("described") or {}
-        corpus = described.get("name")
+        corpus = self.corpus
         return f"{self.model_name} on {corpus}" if corpus else self.model_name
 
     def at(self, step: int) -> LanguageModel:
@@ -155,6 +167,17 @@ class History:
 def open_history(run: "str | os.PathLike[str] | History") -> History:
     """A run's history; one that is open already stays as it is."""
     return run if isinstance(run, History) else History(run)
+
+
+def names_apart(runs: Sequence[History]) -> list[str]:
+    """The names of several runs; with folders, or numbers, where they are alike."""
+    plain = [run.name for run in runs]
+    folders = [(run.folder or run.path).name for run in runs]
+    both = [f"{name} ({folder})" for name, folder in zip(plain, folders, strict=True)]
+    for names in (plain, both):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{i + 1} {name}" for i, name in enumerate(both)]
 
 
 def spread(steps: list[int], number: int) -> list[int]:

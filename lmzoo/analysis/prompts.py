@@ -1,6 +1,7 @@
 """A prompt as a run reads it: its policy on unknown symbols, its window, its notes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from lmzoo.generation.decoding import first_seen
 from lmzoo.report.words import visible
 from lmzoo.scoring.common import token_names
 from lmzoo.text.protocol import Tokenizer
+
+FEW = 6  # tokens that a message names
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ def read_prompt(
     if not text and not empty:
         raise UsageError("the prompt is empty; give --prompt TEXT")
     model, tokenizer, notes = history.run.model, history.tokenizer, []
-    known = known_ids(history, text, notes)
+    stored = (history.run.stored.get("data") or {}).get("arguments") or {}
+    rule = stored.get("unknown", "unk")
+    known = known_ids(tokenizer, text, rule, history.path, notes)
     if text and not known:
         raise UsageError(
             f"--prompt {text!r}: the vocabulary of {history.path} has none of it"
         )
-    kept = (
-        text if len(known) == len(tokenizer.encode(text)) else tokenizer.decode(known)
-    )
+    kept = kept_text(tokenizer, text, known)
     ids = known
     if not text:  # what a new text starts after is generation's to say
         begun = continue_text(model, tokenizer, "", max_new_tokens=0, seed=0)
@@ -78,23 +81,29 @@ def read_prompt(
     return Prompt(kept, ids, labels(tokenizer, ids), notes)
 
 
-def known_ids(history: History, text: str, notes: list[str]) -> list[int]:
-    """Ids of ``text`` by the run's rule for what is unknown; a note if there is any.
+def known_ids(
+    tokenizer: Tokenizer, text: str, rule: str, run: Path | str, notes: list[str]
+) -> list[int]:
+    """Ids of ``text`` by a rule for what is unknown; a note if there is any.
+
+    Args:
+        tokenizer: of the run.
+        text: a prompt.
+        rule: ``unk``, ``skip`` or ``error``.
+        run: for messages.
+        notes: to add to.
 
     Raises:
         UsageError: the rule is to refuse, and a symbol is unknown.
     """
-    tokenizer = history.tokenizer
     ids = tokenizer.encode(text).tolist()
     unknown = 0 if tokenizer.unk_id is None else ids.count(tokenizer.unk_id)
     if not unknown:
         return ids
-    stored = (history.run.stored.get("data") or {}).get("arguments") or {}
-    rule = stored.get("unknown", "unk")
     first = tokenizer.first_unknown(text)
     if rule == "error":
         raise UsageError(
-            f"the prompt has {first!r}, which the vocabulary of {history.path} lacks, "
+            f"the prompt has {first!r}, which the vocabulary of {run} lacks, "
             f"and the run refuses unknown symbols (--data.unknown error)"
         )
     what = "left out" if rule == "skip" else "read as <unk>"
@@ -105,8 +114,15 @@ def known_ids(history: History, text: str, notes: list[str]) -> list[int]:
     return [i for i in ids if i != tokenizer.unk_id] if rule == "skip" else ids
 
 
+def kept_text(tokenizer: Tokenizer, text: str, ids: list[int]) -> str:
+    """What ``known_ids`` leaves of a text."""
+    return text if len(ids) == len(tokenizer.encode(text)) else tokenizer.decode(ids)
+
+
 def one_token(tokenizer: Tokenizer, text: str, option: str) -> int:
-    """The id of a text that is one token of the vocabulary.
+    """The id of a text that is one token of the vocabulary, or of a token's name.
+
+    A name stands for what cannot be typed: ``<eod>``, or ``<0xC3>``, a byte alone.
 
     Raises:
         UsageError: it is none, or several.
@@ -114,11 +130,17 @@ def one_token(tokenizer: Tokenizer, text: str, option: str) -> int:
     ids = tokenizer.encode(text).tolist()
     if len(ids) == 1 and ids[0] != tokenizer.unk_id:
         return ids[0]
+    name = token_names(tokenizer)
+    for i in range(tokenizer.vocab_size):
+        if i != tokenizer.unk_id and name(i) == text:
+            return i
     if tokenizer.unk_id in ids:
         missing = tokenizer.first_unknown(text) or text
         raise UsageError(f"{option} {text!r}: {missing!r} is not in the vocabulary")
     raise UsageError(
-        f"{option} {text!r} is {len(ids)} tokens; give one token of the vocabulary"
+        f"{option} {text!r} is {len(ids)} tokens"
+        + (f" ({', '.join(map(name, ids))})" if 1 < len(ids) < FEW else "")
+        + "; give one token of the vocabulary"
         + (" (one character)" if tokenizer.kind == "char" else "")
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lmzoo.analysis import adaptation
 from lmzoo.analysis.adaptation import (
     adapt,
     as_checkpoint,
@@ -108,6 +109,36 @@ def test_known_symbols_keep_their_rows(history: History, other: Corpus) -> None:
         assert torch.equal(mine[..., :], its)
 
 
+@pytest.mark.parametrize("name", ["gpt", "ff"])  # without and with a bias of logits
+def test_new_rows_cost_next_to_nothing(
+    name: str, place: Path, other: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, steps = place / name, 250 if name == "gpt" else 10
+    done = lmzoo(
+        f"fit --model {name} --model.d_model 16 --model.context_length 16 "
+        f"--data.path {place / 'home.txt'} --trainer.max_steps {steps} "
+        f"--data.batch_size 4 --samples.length 0 --trainer.default_root_dir {folder}"
+    )
+    assert done.code == 0, done.err
+    history = History(folder)
+    data, told = target_text(history, other)
+    state = data.tokenizer.state()
+    home, own = (
+        corpus_of(history).under(history, **changes)
+        for changes in ({"tokenizer_state": state}, {})
+    )
+    before = losses(history.at(history.last), own, "val").nats_per_token
+    start = losses(begin(history, history.last, data, 1), home, "val").nats_per_token
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "quiet_rows", lambda *_: None)
+        control = begin(history, history.last, data, 1)
+    random = losses(control, home, "val").nats_per_token
+    assert told.new > 10
+    assert random > before + 0.1
+    share = 1e-4 if name == "ff" else 0.25
+    assert abs(start - before) < share * (random - before), (before, start, random)
+
+
 def test_it_learns_the_target_and_forgets_the_source(
     history: History, other: Corpus
 ) -> None:
@@ -140,11 +171,16 @@ def test_a_start_with_new_weights_knows_nothing(
 def test_what_is_saved_is_a_run(history: History, other: Corpus, place: Path) -> None:
     model, data, _ = run(history, other, 5)
     file = place / "adapted" / checkpoint_name(65)
-    write_checkpoint(as_checkpoint(model, data, history, 65), file)
+    write_checkpoint(as_checkpoint(model, data, history, 65, 5), file)
     again = load(file)
     assert again.step == 65
     assert again.tokenizer.symbols() == data.tokenizer.symbols()
     assert corpus_of(History(file)).arguments["path"] == str(place / "other.txt")
+    assert History(file).name == "gpt on home, then 5 steps on other"
+    assert history.name == "gpt on home"  # the control
+    done = lmzoo(f"export {file} --to safetensors --out {place / 'out'}")
+    assert done.code == 0, done.err
+    assert History(place / "out").name == "gpt on home, then 5 steps on other"
     assert lmzoo(f"generate {file} --max_new_tokens 5").code == 0
     cost = losses(again.model, data, "val").nats_per_token
     assert cost == losses(model, data, "val").nats_per_token

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lmzoo.analysis.history import History, open_history
-from lmzoo.analysis.prompts import labels, read_prompt
+from lmzoo.analysis.prompts import known_ids, labels, read_prompt
 from lmzoo.analysis.sensitivity import Inputs
 from lmzoo.analysis.texts import text_for, where
 from lmzoo.errors import UsageError
@@ -104,7 +104,8 @@ def untrained(
     model = cls(vocab_size=tokenizer.vocab_size).eval()
     words, notes = [], [f"fresh weights, seed {seed}, default sizes"]
     if prompt:
-        ids = tokenizer.encode(prompt).tolist()[-model.context_length - 1 :]
+        ids = known_ids(tokenizer, prompt, data.settings.unknown, name, notes)
+        ids = ids[-model.context_length - 1 :]
         windows, words = torch.tensor([ids]), labels(tokenizer, ids[:-1])
     else:
         windows, note = held_out(data, model, number, length)

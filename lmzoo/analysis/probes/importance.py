@@ -31,12 +31,23 @@ class Look:
         return bool(self.values.any())
 
 
+def shared(looks: list[Look], beside: list[Look]) -> tuple[Look, Look | None]:
+    """The newest look by the first method that both models have, and the other's.
+
+    The first of all, and None, where they have no method in common.
+    """
+    newest = [look for look in looks if look.step == looks[-1].step]
+    others = {look.method: look for look in beside}
+    first = next((look for look in newest if look.method in others), newest[0])
+    return first, others.get(first.method)
+
+
 def figures(
     of: str, read: Prompt, looks: list[Look], beside: list[Look]
 ) -> dict[str, str]:
     """Bars of the first method, and heat maps of all."""
-    first = next(look for look in looks if look.step == looks[-1].step)
-    pair = [first, *(b for b in beside if b.method == first.method)]
+    pair = [look for look in shared(looks, beside) if look]
+    first = pair[0]
     series = {
         f"{look.source}, step {look.step:,}": normalised(look.values).tolist()
         for look in pair

@@ -8,7 +8,7 @@ import numpy as np
 
 from lmzoo.analysis.attributions import concentration, normalised, spearman
 from lmzoo.analysis.history import History
-from lmzoo.analysis.probes.importance import Look, figures
+from lmzoo.analysis.probes.importance import Look, figures, shared
 from lmzoo.analysis.prompts import Prompt
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table
@@ -129,8 +129,10 @@ def _over_time(looks: list[Look]) -> list[str]:
     if len(own) < 2:
         return []
     (one, first), (other, last) = (concentration(own[i].values) for i in (0, -1))
-    if (last < first) == (other > one):
-        way = "became more concentrated" if last < first else "spread out"
+    if last < first and other > one:
+        way = "became more concentrated"
+    elif last > first and other < one:
+        way = "spread out"
     else:
         way = "neither concentrated nor spread out clearly"
     sizes = [float(np.abs(own[i].values).max()) for i in (0, -1)]
@@ -144,9 +146,9 @@ def _over_time(looks: list[Look]) -> list[str]:
 
 def _compared(looks: list[Look], beside: list[Look]) -> list[str]:
     """Before and after: the same method in two models."""
-    if not beside:
-        return []
-    one, other = looks[0], next(b for b in beside if b.method == looks[0].method)
+    one, other = shared(looks, beside)
+    if not other:
+        return ["The two models have no method in common."] if beside else []
     (first, before), (second, after) = map(concentration, (one.values, other.values))
     return [
         f"Against {other.source} (step {other.step:,}) {one.method} ranks the "

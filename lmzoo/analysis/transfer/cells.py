@@ -12,14 +12,15 @@ from typing import Any
 from lmzoo import __version__, runs
 from lmzoo.analysis.adaptation import Rule, adapt, as_checkpoint, begin, target_text
 from lmzoo.analysis.history import History
+from lmzoo.analysis.prompts import kept_text, known_ids
 from lmzoo.analysis.transfer.corpora import Corpus, corpus_of, trained_on
-from lmzoo.analysis.transfer.passes import block_count, losses
+from lmzoo.analysis.transfer.passes import losses
 from lmzoo.files import write_json
 from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
 from lmzoo.text.datamodule import TextDataModule
 
-FORMAT = 1  # raise it whenever the same job would give another result
+FORMAT = 2  # raise it whenever the same job would give another result
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,14 @@ class Job:
     def folder_name(self) -> str:
         """Of the adapted run."""
         begun = "new" if self.start is None else str(self.start)
-        plain = f"{self.source}-to-{self.target}-from-{begun}-seed-{self.seed}"
-        return "".join(c if c.isalnum() or c in "-_." else "_" for c in plain)
+        pair = f"{self.source}-to-{self.target}"
+        return file_name(f"{pair}-from-{begun}-seed-{self.seed}")
+
+
+def file_name(words: str) -> str:
+    """Words as a name that needs no quotes anywhere."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in words)
+    return "_".join(part for part in plain.split("_") if part)
 
 
 def result(
@@ -69,8 +76,10 @@ def result(
 
     Returns:
         ``steps`` -> for ``target`` and ``source`` nats per token, bits per character,
-        and nats per character of each block; ``before``: the same of the run as it
-        was, under its own vocabulary; ``samples``, ``vocabulary``, ``seconds``.
+        nats per character of each block, and whether all of the text was measured;
+        ``before``: the same of the run as it was, under its own vocabulary, what it
+        does not know charged as ``<unk>``; ``samples``, ``vocabulary``, ``seconds``,
+        ``notes`` on the prompt.
     """
     file = kept / f"{job.folder_name}-{_key(job, plan, rate)}.json" if kept else None
     wanted = save / job.folder_name if save and job.start is not None else None
@@ -117,6 +126,10 @@ def _train(job: Job, plan: Plan, rate: float, save: Path | None) -> dict[str, An
     seconds = {"sampling": 0.0, "evaluation": 0.0}
     steps: dict[int, Any] = {}
     samples: dict[int, str] = {}
+    notes: list[str] = []
+    rule = data.settings.unknown
+    known = known_ids(data.tokenizer, plan.prompt, rule, job.history.path, notes)
+    prompt = kept_text(data.tokenizer, plan.prompt, known)
 
     def watch(step: int, model: LanguageModel) -> None:
         begun = time.perf_counter()
@@ -128,13 +141,13 @@ def _train(job: Job, plan: Plan, rate: float, save: Path | None) -> dict[str, An
         seconds["evaluation"] += time.perf_counter() - begun
         if job.start is not None and plan.length:
             begun = time.perf_counter()
-            samples[step] = _sample(model, data, plan, job.seed)
+            samples[step] = _sample(model, data, prompt, plan, job.seed)
             seconds["sampling"] += time.perf_counter() - begun
 
     adapt(model, data, job.history, at=plan.at, lr=rate, watch=watch)
     if save:
         _save(model, data, job, max(plan.at), save)
-    before = None if job.start is None else _before(job, plan)
+    before = None if job.start is None else _before(job, plan, steps[0])
     seconds["all"] = time.perf_counter() - began
     return {
         "source": job.source,
@@ -146,41 +159,56 @@ def _train(job: Job, plan: Plan, rate: float, save: Path | None) -> dict[str, An
         "before": before,
         "steps": {str(step): value for step, value in steps.items()},
         "samples": {str(step): text for step, text in samples.items()},
+        "notes": notes,
         "seconds": seconds,
     }
 
 
-def _before(job: Job, plan: Plan) -> dict[str, Any]:
-    """The run as it was: no new rows, what it does not know as it reads it."""
+def _before(job: Job, plan: Plan, zero: dict[str, Any]) -> dict[str, Any]:
+    """The run as it was: no new rows; in as many blocks as at step 0.
+
+    What it does not know is read as ``<unk>`` whatever the run's rule is: a text
+    without it could not be compared block by block.
+    """
     history = job.history
     assert job.start is not None
     model = history.at(job.start)
     texts = {"target": job.corpus, "source": corpus_of(history)}
     return {
-        name: _measured(model, text.under(history), plan.max_tokens)
+        name: _measured(
+            model,
+            text.under(history, unknown="unk"),
+            plan.max_tokens,
+            len(zero[name]["block_nats_per_char"]),
+        )
         for name, text in texts.items()
     }
 
 
-def _measured(model: LanguageModel, data: TextDataModule, most: int) -> dict[str, Any]:
+def _measured(
+    model: LanguageModel, data: TextDataModule, most: int, number: int | None = None
+) -> dict[str, Any]:
     """Held-out loss: in all, and of each block."""
     found = losses(model, data, "val", most)
-    nats, chars = found.blocks(block_count(float(found.chars.sum())))
+    nats, chars = found.blocks(number)
     return {
         "nats_per_token": found.nats_per_token,
         "bits_per_char": found.bits_per_char,
         "coverage": found.coverage,
         "tokens": len(found.nats),
+        "whole": found.places is None,
         "block_nats_per_char": [float(a / b) for a, b in zip(nats, chars, strict=True)],
     }
 
 
-def _sample(model: LanguageModel, data: TextDataModule, plan: Plan, seed: int) -> str:
+def _sample(
+    model: LanguageModel, data: TextDataModule, prompt: str, plan: Plan, seed: int
+) -> str:
     """The prompt's continuation, through the decoding state."""
     return generate_texts(
         model,
         data.tokenizer,
-        plan.prompt,
+        prompt,
         max_new_tokens=plan.length,
         temperature=plan.temperature,
         seed=seed,
@@ -193,7 +221,7 @@ def _save(
     """A run folder: its checkpoint, then the manifest that names it."""
     step = (job.start or 0) + steps
     name = runs.checkpoint_name(step)
-    checkpoint = as_checkpoint(model, data, job.history, step)
+    checkpoint = as_checkpoint(model, data, job.history, step, steps)
     runs.write_checkpoint(checkpoint, folder / "checkpoints" / name)
     write_json(
         folder / "manifest.json",

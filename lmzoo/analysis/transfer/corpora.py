@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmzoo.analysis.history import History, open_history
+from lmzoo.analysis.history import History, names_apart, open_history
 from lmzoo.analysis.texts import own_arguments, where
 from lmzoo.errors import UsageError
 from lmzoo.text.datamodule import TextDataModule
@@ -126,12 +126,8 @@ def _names(corpus: Corpus) -> list[str]:
 
 def labels(runs: Sequence[History]) -> list[str]:
     """Names of the models, as short as tells them apart."""
-    texts = [corpus_of(run).label for run in runs]
-    plain = [run.name for run in runs]
-    folders = [(run.folder or run.path).name for run in runs]
-    both = [f"{name} ({folder})" for name, folder in zip(plain, folders, strict=True)]
+    texts = [run.corpus or "text" for run in runs]
     alike = len({run.model_name for run in runs}) == 1
-    for names in (texts if alike else plain, plain, both):
-        if len(set(names)) == len(names):
-            return names
-    return [f"{i + 1} {name}" for i, name in enumerate(both)]
+    if alike and len(set(texts)) == len(texts):
+        return texts
+    return names_apart(runs)

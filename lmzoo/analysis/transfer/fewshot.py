@@ -1,8 +1,8 @@
 """A few steps on another corpus: each model on each other's text, and what it forgets.
 
-For each ordered pair, start and seed a model goes on from its checkpoint; a model of
-the same architecture with new weights takes the same steps on the same batches as the
-control.
+For each run, each text that it was not trained on, each start and seed a model goes on
+from its checkpoint; a model of the same architecture with new weights takes the same
+steps on the same batches as the control.
 """
 
 import math
@@ -16,7 +16,7 @@ from lmzoo.analysis.adaptation import SHARE, Rule, own_rate
 from lmzoo.analysis.history import History
 from lmzoo.analysis.transfer import story
 from lmzoo.analysis.transfer.cells import Job, Plan, result
-from lmzoo.analysis.transfer.corpora import corpus_of, labels, open_runs, trained_on
+from lmzoo.analysis.transfer.corpora import labels, open_runs, own_corpora, trained_on
 from lmzoo.errors import UsageError
 from lmzoo.generation.decoding import LARGEST_SEED, check_count
 from lmzoo.report.finding import Finding
@@ -45,15 +45,16 @@ def fewshot(
         start: checkpoints to start from: last, best, steps, or several as 4000,last
         at: steps at which both texts are measured and a sample is made; the last of
             them is the length of the training
-        vocabulary: new symbols of the target get rows of their own (union), or are read
-            as <unk> (unk)
+        vocabulary: new symbols of the target get rows of their own (union), which
+            begin as copies of the <unk> row, or are read as <unk> (unk)
         lr: constant learning rate; by default 0.3 of the run's own peak rate
         seeds: how many trainings of each pair and start
-        seed: the first of them; it decides batches, dropout, new rows and samples
+        seed: the first of them; it decides batches, dropout and samples
         prompt: how each sample begins
         length: tokens of a sample; 0 for no samples
         temperature: of the samples; 0 takes the likeliest token
-        max_tokens: use only the first tokens of each held-out text; 0 for all of them
+        max_tokens: of each held-out text measure only about as many tokens, evenly
+            spread; 0 for all of them
         save: folder for the adapted models, as runs that every command reads
         kept: folder of what is computed, from which an interrupted call goes on; the
             command keeps it in its output folder, the function nowhere by default
@@ -76,22 +77,19 @@ def fewshot(
 
 
 def _jobs(runs: Sequence[History], start: str, seeds: range) -> Iterator[Job]:
-    """Every pair, start and seed, and the control of each pair and seed."""
-    names = labels(runs)
-    texts = [corpus_of(run) for run in runs]
+    """Every run, other text, start and seed, and the control of each."""
+    texts = own_corpora(runs)
     starts = [_starts(run, start) for run in runs]
-    pairs = [
-        (i, j)
-        for i, j in product(range(len(runs)), repeat=2)
-        if trained_on(runs[i]) != trained_on(runs[j])
-    ]
-    if not pairs:
+    if len(texts) < 2:
         raise UsageError(
             "the runs were all trained on one text; name runs on different corpora"
         )
-    for i, j in pairs:
-        for begun, seed in product([*starts[i], None], seeds):
-            yield Job(runs[i], names[i], texts[j], names[j], begun, seed)
+    for run, name, begins in zip(runs, labels(runs), starts, strict=True):
+        for text in texts:
+            if text.sha256 == trained_on(run):
+                continue
+            for begun, seed in product([*begins, None], seeds):
+                yield Job(run, name, text, text.label, begun, seed)
 
 
 def _starts(run: History, words: str) -> list[int]:
@@ -125,7 +123,7 @@ def _starts(run: History, words: str) -> list[int]:
 def _numbers(at: str) -> tuple[int, ...]:
     if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", at):
         raise UsageError(f"--at {at}: give steps as 0,1,50,200")
-    # step 0 is the zero-shot reference, and is always measured
+    # step 0 shows what new rows cost, and is always measured
     return tuple(sorted({0, *(int(word) for word in at.split(","))}))
 
 

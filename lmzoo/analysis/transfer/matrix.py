@@ -1,6 +1,6 @@
 """N models on N texts: what each loses where, and which differences can be told."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from lmzoo.analysis.history import History
 from lmzoo.analysis.transfer.corpora import (
@@ -33,7 +33,8 @@ def matrix(
         corpora: texts as kjv,pydoc or name=path,name=path; by default those that the
             runs were trained on, under the splits that they were trained with
         split: the part of each text; both sets training against held-out text
-        max_tokens: use only the first tokens of each part; 0 for all of them
+        max_tokens: of each part measure only about as many tokens, evenly spread; 0
+            for all of them
         policy: symbols outside a vocabulary are read as <unk> or skipped; by default
             as the run does
         checkpoints: the best or the last checkpoint of each run
@@ -75,19 +76,9 @@ def _measured(
                 home,
                 cost,
                 run.tokenizer.kind,
-                _context(model, data),
                 data.settings.unknown,
                 home and not same_cut and part != "train",
                 interval(cost),
             )
         )
     return found
-
-
-def _context(model: Any, data: Any) -> str:
-    """The context rule of the run's own validation, in words."""
-    if model.carry_state:
-        return f"state carried along {data.streams} rows"
-    if model.window:
-        return f"the {model.window} tokens before"
-    return f"fresh windows of {data.context_length} tokens"

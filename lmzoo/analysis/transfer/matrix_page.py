@@ -13,7 +13,7 @@ from lmzoo.analysis.transfer.readout import readout
 from lmzoo.report.finding import Finding
 from lmzoo.report.spread import Spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import decimals, percent
+from lmzoo.report.words import decimals, listed, percent
 
 SPLITS = {"both": ("train", "val")}
 IN_WORDS = {
@@ -33,7 +33,6 @@ class Cell:
     home: bool  # the text that the model was trained on
     losses: Losses
     kind: str  # of the model's tokenizer
-    context: str
     policy: str  # what is done with symbols that the vocabulary lacks
     leak: bool  # held out here, but not where the model was trained
     interval: Spread
@@ -156,7 +155,7 @@ def _in_sample(cells: Sequence[Cell]) -> list[str]:
 
 
 def _notes(cells: Sequence[Cell], most: int, which: str) -> list[str]:
-    contexts = dict.fromkeys(f"{c.model}: {c.context}" for c in cells)
+    contexts = dict.fromkeys(f"{c.model}: {c.losses.context}" for c in cells)
     blocks = sorted({len(cell.interval.values) for cell in cells})
     chars = [cell.losses.chars.sum() / len(cell.interval.values) for cell in cells]
     near = [neighbours(cell.interval.values) for cell in cells]
@@ -175,8 +174,7 @@ def _notes(cells: Sequence[Cell], most: int, which: str) -> list[str]:
             f"{np.median(near):.2f} (largest {max(near):.2f}); where it is clearly "
             f"above 0 the intervals are too narrow."
         )
-    if most:
-        notes.append(f"Only the first {most:,} tokens of each part.")
+    notes += _part_note(cells, most)
     policies = {cell.policy for cell in cells}
     if any(cell.losses.coverage < 1 for cell in cells):
         notes += [_policy_note(policy) for policy in sorted(policies)]
@@ -191,6 +189,20 @@ def _notes(cells: Sequence[Cell], most: int, which: str) -> list[str]:
         if c.leak
     ]
     return notes
+
+
+def _part_note(cells: Sequence[Cell], most: int) -> list[str]:
+    """Which cells stand on a part of their text."""
+    part = [cell for cell in cells if cell.losses.places is not None]
+    if not part:
+        return []
+    every = len(part) == len(cells)
+    which = (
+        "each part"
+        if every
+        else listed(list(dict.fromkeys(f"{c.corpus} ({c.split})" for c in part)))
+    )
+    return [f"About {most:,} tokens of {which} were measured, evenly spread."]
 
 
 def _policy_note(policy: str) -> str:
@@ -231,5 +243,5 @@ def _row(cell: Cell) -> dict[str, Any]:
         "characters": float(cost.chars.sum()),
         "blocks": len(cell.interval.values),
         "tokenizer": cell.kind,
-        "context": cell.context,
+        "context": cost.context,
     }

@@ -25,12 +25,17 @@ class Losses:
         chars: that each target stands for, (n,) float64.
         unknown: targets that the vocabulary lacks, (n,) bool.
         dropped: symbols that were left out of the text because they are unknown.
+        places: where each stretch of the text that was read begins and ends, in
+            characters, (W, 2); None: all of the text was.
+        context: the context rule, in words.
     """
 
     nats: np.ndarray
     chars: np.ndarray
     unknown: np.ndarray
     dropped: int = 0
+    places: np.ndarray | None = None
+    context: str = ""
 
     @property
     def nats_per_token(self) -> float:
@@ -63,8 +68,8 @@ class Losses:
     def blocks(self, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Nats and characters of each block, (number,) twice.
 
-        Blocks are runs of equally many characters, so that they are the same stretches
-        of text under any tokenizer.
+        Blocks are runs of equally many characters, so that where the same text was
+        read they are the same stretches of it under any tokenizer.
         """
         number = number or block_count(float(self.chars.sum()))
         ends = np.cumsum(self.chars)
@@ -105,7 +110,16 @@ def losses(
     dropped = 0
     if data.settings.unknown == "skip":  # of all the split, in proportion
         dropped = round(stats.oov * len(ids) / max(1, stats.tokens))
-    return Losses(nats, data.lengths(split)[0].numpy()[ids], unknown, dropped)
+    chars = data.lengths(split)[0].numpy()
+    places = None if part.whole else _places(part, chars)
+    rule = passes.context_rule(part, model)
+    return Losses(nats, chars[ids], unknown, dropped, places, rule)
+
+
+def _places(part: passes.Passage, chars: np.ndarray) -> np.ndarray:
+    """Characters before the first and after the last target of each stretch."""
+    after = np.cumsum(chars[np.asarray(part.tokens)])
+    return after[np.stack([part.begins, part.ends], axis=1)].round().astype(np.int64)
 
 
 def interval(found: Losses) -> Spread:
@@ -115,11 +129,31 @@ def interval(found: Losses) -> Spread:
     return spread((nats / chars * per_token).tolist())
 
 
+def same_text(one: Losses, other: Losses) -> bool:
+    """Whether two models read the same stretches of one text."""
+    if one.dropped != other.dropped:
+        return False
+    if one.places is None or other.places is None:
+        return one.places is other.places
+    return np.array_equal(one.places, other.places)
+
+
 def difference(one: Losses, other: Losses) -> Spread:
-    """Bits per character of ``one`` less those of ``other``, block by block."""
+    """Bits per character of ``one`` less those of ``other``.
+
+    Block by block where both read the same text; else the intervals of the two are
+    taken as independent, and are added in quadrature.
+    """
     number = block_count(min(float(one.chars.sum()), float(other.chars.sum())))
     rates = [a / b / math.log(2) for a, b in (x.blocks(number) for x in (one, other))]
-    return spread((rates[0] - rates[1]).tolist())
+    if same_text(one, other):
+        return spread((rates[0] - rates[1]).tolist())
+    first, second = (spread(rate.tolist()) for rate in rates)
+    mean = first.mean - second.mean
+    if first.half is None or second.half is None:
+        return Spread((), mean, None, None)
+    half = math.hypot(first.half, second.half)
+    return Spread((), mean, None, (mean - half, mean + half))
 
 
 def neighbours(values: Sequence[float] | np.ndarray) -> float:

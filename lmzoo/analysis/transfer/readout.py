@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from lmzoo.analysis.transfer.passes import difference
+from lmzoo.analysis.transfer.passes import difference, same_text
 from lmzoo.report.words import listed, percent
 
 SHORT = 0.99  # coverage below which a comparison is said to be lame
@@ -96,10 +96,11 @@ def _overlap(one: Any, other: Any) -> bool:
 
 def _ties(cells: Sequence[Any]) -> list[str]:
     """Pairs of models on one corpus whose difference may be chance."""
-    found, unknown, compared = [], 0, 0
+    found, unknown, compared, apart = [], 0, 0, 0
     for corpus, column in _columns(cells).items():
         for one, other in combinations(column, 2):
             compared += 1
+            apart += not same_text(one.losses, other.losses)
             gap = difference(one.losses, other.losses)
             if gap.interval is None:
                 unknown += 1
@@ -112,12 +113,21 @@ def _ties(cells: Sequence[Any]) -> list[str]:
             f"{unknown} of {compared} differences within columns have no interval: the "
             f"text is too short for two blocks."
         ]
+    how = "block by block" if not apart else "from two intervals taken as independent"
+    if 0 < apart < compared:
+        how = f"block by block or, in {apart} of {compared}, {how}"
+    why = (
+        " Models that differ in context, tokenizer or skipped symbols read different "
+        "stretches of a text, which cannot be paired."
+        if apart
+        else ""
+    )
     if found:
-        return [f"Cannot be told apart on this text: {'; '.join(found)}."]
+        return [f"Cannot be told apart on this text: {'; '.join(found)}.{why}"]
     return [
-        "Within each column every two models can be told apart: no 95 % interval of "
-        "their difference, block by block, holds 0 (not corrected for the number of "
-        "pairs)."
+        f"Within each column every two models can be told apart: no 95 % interval of "
+        f"their difference, {how}, holds 0 (not corrected for the number of "
+        f"pairs).{why}"
     ]
 
 

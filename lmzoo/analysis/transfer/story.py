@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lmzoo.analysis.transfer.cells import Plan, block_rates
+from lmzoo.analysis.transfer.cells import Plan, block_rates, file_name
 from lmzoo.analysis.transfer.curves import curves
 from lmzoo.analysis.transfer.story_tables import (
     course,
@@ -32,7 +32,7 @@ def finding(
     found.text = _sentences(rows, end)
     found.tables = [verdicts(rows, end), forgetting(rows, end), course(groups, plan)]
     found.figures = {
-        f"{source}-to-{target}": curves((source, target), groups, plan.at)
+        file_name(f"{source}-to-{target}"): curves((source, target), groups, plan.at)
         for source, target in dict.fromkeys(pair for pair, _ in groups)
     }
     found.samples = _samples(groups, plan)
@@ -64,23 +64,22 @@ def _judged(
 ) -> dict[str, Any]:
     """One pair and start: its figures, and the verdicts on it."""
     own, control = groups[pair, start], groups[pair, None]
-    after = block_rates(own, end, "target")
+    after, left = (block_rates(own, end, text) for text in ("target", "source"))
     latest = max(s for p, s in groups if p == pair and s is not None)
     row = {
         "pair": pair,
         "start": start,
-        "zero": mean(own, 0, "target"),
+        "unadapted": mean(own, None, "target"),
+        "step_0": mean(own, 0, "target"),
         "after": mean(own, end, "target"),
         "control": mean(control, end, "target"),
-        "unadapted": mean(own, None, "target"),
         "source_before": mean(own, None, "source"),
-        "source_zero": mean(own, 0, "source"),
+        "source_step_0": mean(own, 0, "source"),
         "source_after": mean(own, end, "source"),
-        "against_zero": verdict(after, block_rates(own, 0, "target")),
+        "against_unadapted": verdict(after, block_rates(own, None, "target")),
         "against_new": verdict(after, block_rates(control, end, "target")),
-        "forgotten": verdict(
-            block_rates(own, end, "source"), block_rates(own, None, "source")
-        ),
+        "source_against_before": verdict(left, block_rates(own, None, "source")),
+        "source_against_step_0": verdict(left, block_rates(own, 0, "source")),
         "against_latest": None,
         "latest": latest,
     }
@@ -96,25 +95,42 @@ def _judged(
 def _sentences(rows: Sequence[dict[str, Any]], end: int) -> list[str]:
     lines = [
         f"After {plural(end, 'step')} on the target the adapted model is "
-        + _tally(rows, "against_zero", "than zero-shot"),
+        + _tally(rows, "against_unadapted", "than zero-shot"),
         "Against a model of the same architecture with new weights and the same "
         + f"{plural(end, 'step')} it is {_tally(rows, 'against_new', 'than it')}",
     ]
-    moved = [row for row in rows if row["forgotten"].word == "worse"]
-    if moved:
-        worst = max(moved, key=lambda row: row["source_after"] - row["source_before"])
-        loss = worst["source_after"] - worst["source_before"]
-        lines.append(
-            f"The source text got worse in {len(moved)} of {len(rows)} cases; most in "
-            f"{_named(worst)}, by {loss:.3f} nats per token."
-        )
-    else:
-        lines.append("No forgetting is shown: the source text got worse in no case.")
+    lines += _forgotten(rows)
     early = [row for row in rows if row["against_latest"] is not None]
     if early:
         lines.append(
             "Starting from an earlier checkpoint is, at the end, "
             + _tally(early, "against_latest", "than from the latest one")
+        )
+    return lines
+
+
+def _forgotten(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """In how many cases the source is worse than before and than at step 0."""
+    worse = [
+        [row[key].word for key in ("source_against_before", "source_against_step_0")]
+        .count("worse") for row in rows
+    ]  # fmt: skip
+    moved = [row for row, times in zip(rows, worse, strict=True) if times == 2]
+    if not moved:
+        lines = ["No forgetting is shown: the source text got worse in no case."]
+    else:
+        worst = max(moved, key=lambda row: row["source_after"] - row["source_before"])
+        loss = worst["source_after"] - worst["source_before"]
+        lines = [
+            f"The source text got worse in {len(moved)} of {plural(len(rows), 'case')}"
+            f"; most in {_named(worst)}, by {loss:.3f} nats per token."
+        ]
+    half = [row for row, times in zip(rows, worse, strict=True) if times == 1]
+    if half:
+        lines[-1] = (
+            f"{lines[-1][:-1]}, if worse is to mean worse than the run as it was and "
+            f"than step 0; it is worse than one of the two only in {len(half)} "
+            f"({listed([_named(row) for row in half])})."
         )
     return lines
 
@@ -161,7 +177,13 @@ def _notes(
 ) -> list[str]:
     seeds = sorted({one["seed"] for one in results})
     rates = sorted({one["lr"] for one in results})
-    most = f"the first {plan.max_tokens:,} tokens of " if plan.max_tokens else ""
+    part = not all(
+        text["whole"] for one in results for text in one["steps"]["0"].values()
+    )
+    most = (
+        f"about {plan.max_tokens:,} tokens, evenly spread (all where there are fewer), "
+        f"of " if part else ""
+    )  # fmt: skip
     shared = "" if plan.lr is not None else (
         f", {plan.share:g} of the run's own peak rate; the model with new weights "
         f"takes the same"
@@ -175,17 +197,27 @@ def _notes(
         f"Measured on {most}the validation part of each text by the run's own "
         f"protocol, source and target under the same vocabulary.",
         _vocabulary_note(results),
-        "Zero-shot is step 0: rows of new symbols are there and untrained, which costs "
-        "on both texts. Before is the run under its own vocabulary.",
-        f"Seeds {', '.join(map(str, seeds))}. A verdict stands on the wider reach of "
-        f"two 95 % intervals: over blocks of text (seeds averaged) and over seeds "
-        f"(blocks averaged)"
+        "Zero-shot and before are the run as it was, under its own vocabulary; what it "
+        "does not know is charged as <unk>, which does not say which symbol it was.",
+        f"Seeds {', '.join(map(str, seeds))}. A verdict stands on two 95 % "
+        f"intervals, added in quadrature: over blocks of text (seeds averaged) and "
+        f"over seeds (blocks averaged)"
         + (
             "." if len(seeds) > 1 else "; one seed says nothing about another training."
         ),
         f"{plural(len(results), 'training')}: {whole} s, of which {drawing} s sampling "
         f"and {measuring} s evaluation.",
     ]
+    if any(one["vocabulary"]["new"] for one in results):
+        notes.append(
+            "Step 0 is the run with rows for new symbols, copies of the row of the "
+            "rarest symbol of its own text, <unk> as a rule: what they cost on the "
+            "source is step 0 less before."
+        )
+    notes += dict.fromkeys(
+        f"{one['source']} → {one['target']}: {note}"
+        for one in results for note in one["notes"] if one["samples"]
+    )  # fmt: skip
     if len({run["tokenizer"] for run in runs.values()}) > 1:
         notes.append(
             "The tokenizers differ: compare within a pair only, or by bits per "

@@ -11,6 +11,7 @@ from lmzoo.report.words import decimals
 
 Result = dict[str, Any]
 Pair = tuple[str, str]
+VALUES = ("unadapted", "step_0", "after", "control")
 
 
 def mean(results: Sequence[Result], step: int | None, text: str) -> float:
@@ -20,16 +21,17 @@ def mean(results: Sequence[Result], step: int | None, text: str) -> float:
 
 def verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
     """What came of the target text, and how it compares."""
-    heads = ["pair", "from", "zero-shot", f"after {end}", f"new, after {end}",
-             "against zero-shot", "against new weights"]  # fmt: skip
+    heads = ["pair", "from", "zero-shot", "step 0", f"after {end}",
+             f"new, after {end}", "against zero-shot",
+             "against new weights"]  # fmt: skip
     several = any(row["against_latest"] for row in rows)
     body = []
     for row in rows:
         cells = [
             " → ".join(row["pair"]),
             f"{row['start']:,}",
-            *(decimals(row[key]) for key in ("zero", "after", "control")),
-            row["against_zero"].shown(),
+            *(decimals(row[key]) for key in VALUES),
+            row["against_unadapted"].shown(),
             row["against_new"].shown(),
         ]
         if several:
@@ -37,29 +39,31 @@ def verdicts(rows: Sequence[dict[str, Any]], end: int) -> Table:
             cells.append(latest.shown() if latest else "(the latest)")
         body.append(cells)
     heads += ["against the latest start"] if several else []
-    words = tuple(i for i in range(len(heads)) if i not in (1, 2, 3, 4))
+    words = tuple(i for i in range(len(heads)) if not 1 <= i <= 1 + len(VALUES))
     caption = "Target text, held out: nats per token; differences in nats per character"
     return Table(heads, body, caption, words)
 
 
 def forgetting(rows: Sequence[dict[str, Any]], end: int) -> Table:
     """What came of the source text."""
-    heads = ["pair", "from step", "before", "step 0", f"after {end}", "verdict"]
+    heads = ["pair", "from step", "before", "step 0", f"after {end}",
+             "against before", "against step 0"]  # fmt: skip
     body = [
         [
             " → ".join(row["pair"]),
             f"{row['start']:,}",
             decimals(row["source_before"]),
-            decimals(row["source_zero"]),
+            decimals(row["source_step_0"]),
             decimals(row["source_after"]),
-            row["forgotten"].shown(),
+            row["source_against_before"].shown(),
+            row["source_against_step_0"].shown(),
         ]
         for row in rows
     ]
     caption = (
         "Source text, held out (forgetting): nats per token; before: the run as it was"
     )
-    return Table(heads, body, caption, (0, 5))
+    return Table(heads, body, caption, (0, 5, 6))
 
 
 def course(groups: dict[tuple[Pair, int | None], list[Result]], plan: Plan) -> Table:

@@ -1,5 +1,6 @@
 """Better, worse, or no difference shown: over paired seeds and blocks of text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +29,12 @@ class Verdict:
 
     @property
     def interval(self) -> Interval | None:
-        """The smallest that holds both: chance in the text and in the training."""
+        """Both together, chance in the text and in the training, in quadrature."""
         known = [one for one in (self.over_blocks, self.over_seeds) if one]
         if not known:
             return None
-        return min(low for low, _ in known), max(high for _, high in known)
+        half = math.hypot(*((high - low) / 2 for low, high in known))
+        return self.mean - half, self.mean + half
 
     @property
     def word(self) -> str:

@@ -2,16 +2,21 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lmzoo
 from lmzoo.analysis.history import open_history
 from lmzoo.analysis.probes.attribution import attribution
+from lmzoo.analysis.probes.importance import Look, shared
+from lmzoo.analysis.probes.importance_words import _over_time
 from lmzoo.errors import UsageError
 from lmzoo.report.finding import as_csv
+from lmzoo.scoring.common import token_names
 from tests.analysis.probes.zoo import MEMBERS, PLUGIN, trained
 
 PROMPT = "the quick brown"
@@ -86,9 +91,80 @@ def test_against_another_run_and_against_itself() -> None:
     other = attribution(run, against=trained("lstm"), **options)
     assert not any("Spearman correlation of 1.00" in text for text in other.text)
     assert {row["run"] for row in other.rows} == {"gpt on story", "lstm on story"}
-    assert other.figures["bars"].count("<rect") > itself.figures["heat"].count(
-        "nothing"
-    )
+    alone = attribution(run, **options)
+    bars, twice = (f.figures["bars"].count("<rect") for f in (alone, other))
+    assert twice >= bars + len(PROMPT)  # a second series
+    assert "lstm on story" in other.figures["bars"]
+    assert "lstm on story" not in alone.figures["bars"]
+
+
+def test_runs_of_one_name_and_step_are_told_apart(tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    shutil.copytree(trained("gpt"), twin)
+    options = {"prompt": PROMPT, "target": "x"}
+    found = attribution(trained("gpt"), against=str(twin), **options)
+    names = {look["run"] for look in found.data["looks"]}
+    assert names == {"gpt on story (gpt0)", "gpt on story (twin)"}
+    for shown in (*found.figures.values(), str(found.tables[0].heads)):
+        assert all(name in shown for name in names)
+    alone = attribution(trained("gpt"), **options)
+    both = found.figures["bars"].count("<rect")
+    assert both >= alone.figures["bars"].count("<rect") + len(PROMPT)
+    other = attribution(trained("gpt"), against=trained("lstm"), **options)
+    assert "(gpt0)" not in str(other.data)  # the control: names that differ
+
+
+def test_against_a_model_that_lacks_methods() -> None:
+    options = {"prompt": PROMPT, "target": "x", "methods": "all"}
+    found = attribution(trained("gpt"), against=trained("ngram"), **options)
+    assert any("occlusion ranks the positions" in text for text in found.text)
+    assert "ngram on story" in found.figures["bars"]
+    other = attribution(trained("gpt"), against=trained("lstm"), **options)
+    assert any("grad_norm ranks the positions" in text for text in other.text)
+    look = Look("a", 1, "grad_norm", np.ones(2), -1.0)
+    lacks = Look("b", 1, "occlusion", np.ones(2), -1.0)
+    assert shared([look], [lacks]) == (look, None)
+
+
+def test_a_token_that_cannot_be_typed_is_a_target() -> None:
+    run = trained("gpt", "--data.tokenizer byte --data.val_fraction 0.1")
+    found = attribution(run, prompt="the", target="<0xC3>")
+    assert found.data["target"] == "<0xC3>"
+    with pytest.raises(UsageError, match=r"2 tokens \(<0xC3>, <0xA9>\)"):
+        attribution(run, prompt="the", target="é")
+    with pytest.raises(UsageError, match="4 tokens"):
+        attribution(run, prompt="the", target="<0xZ")
+
+
+@pytest.mark.parametrize("options", ["--data.tokenizer byte", ""])
+def test_a_default_that_cannot_be_typed(
+    options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_history(trained("gpt", options))
+    wanted = 0xC3 if options else 5
+    real = type(run.run.model).forward
+
+    def prefers(self, tokens):
+        return real(self, tokens).index_fill(-1, torch.tensor([wanted]), 99.0)
+
+    monkeypatch.setattr(type(run.run.model), "forward", prefers)
+    found = attribution(run, prompt="the", methods="occlusion")
+    name = token_names(run.tokenizer)(wanted)
+    assert found.data["target"] == name
+    assert (len(name) > 1) == bool(options)  # the control can be typed
+
+
+def test_equal_concentration_is_no_change() -> None:
+    def said(first: list[float], last: list[float]) -> str:
+        looks = [
+            Look("a", step, "grad_norm", np.array(values), -1.0)
+            for step, values in ((1, first), (2, last))
+        ]
+        return _over_time(looks)[0]
+
+    assert "neither concentrated" in said([1, 2, 4], [2, 4, 8])
+    assert "spread out:" in said([1, 2, 4], [3, 3, 4])
+    assert "more concentrated" in said([3, 3, 4], [1, 2, 4])
 
 
 def test_the_target_is_the_models_own_choice_by_default() -> None:

@@ -73,6 +73,9 @@ def test_an_untrained_member_by_its_name() -> None:
     assert not row[8:].any()
     assert (np.diff(row[:8]) > 0).all()  # the further back, the less
     assert any("fresh weights, seed 0" in note for note in found.notes)
+    assert not any("outside the vocabulary" in note for note in found.notes)
+    odd = gradflow("lstm", **{**options, "prompt": "the ∫ " * 9})
+    assert any("read as <unk>: 9 of 54" in note for note in odd.notes)
     assert gradflow("lstm", seed=1, **options).data["norms"] != row.tolist()
     assert gradflow("lstm", **options).data["norms"] == row.tolist()
 

@@ -1,12 +1,17 @@
 """Few-shot: pairs, controls, verdicts, resuming, what is saved."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 
+from lmzoo.analysis.history import History
 from lmzoo.analysis.transfer import fewshot as module
+from lmzoo.analysis.transfer.cells import file_name
 from lmzoo.analysis.transfer.fewshot import fewshot
+from lmzoo.analysis.transfer.story import _forgotten
 from lmzoo.analysis.transfer.verdicts import verdict
 from lmzoo.errors import UsageError
 from tests.cli.runner import fit, lmzoo
@@ -57,15 +62,62 @@ def test_every_ordered_pair_start_and_seed(found) -> None:
 def test_verdicts_and_forgetting(found) -> None:
     rows = {(tuple(r["pair"]), r["start"]): r for r in found.data["verdicts"]}
     row = rows[("day", "zoo"), 60]
-    assert row["against_zero"]["verdict"] == "better"
-    assert row["after"] < row["zero"]
+    assert row["against_unadapted"]["verdict"] == "better"
+    assert row["after"] < row["unadapted"]
     assert row["source_after"] > row["source_before"]
+    assert row["source_before"] < row["source_step_0"] < row["source_after"]
+    heads = [head for table in found.tables for head in table.heads]
+    assert {"zero-shot", "step 0", "against before", "against step 0"} <= set(heads)
     assert row["against_latest"] is None
     assert rows[("day", "zoo"), 20]["against_latest"]["verdict"]
     words = " ".join(found.text)
     assert "better than zero-shot in 4 of 4 cases" in words
     assert "new weights" in words
     assert "Vocabulary (union)" in " ".join(found.notes)
+
+
+def test_worse_is_worse_than_before_and_than_step_0() -> None:
+    def case(start: int, *words: str) -> dict:
+        keys = ("source_against_before", "source_against_step_0")
+        gaps = {"better": -1.0, "worse": 1.0}
+        told = {
+            key: verdict([[gaps[word]] * 4] * 2, [[0.0] * 4] * 2)
+            for key, word in zip(keys, words, strict=True)
+        }
+        sizes = {"source_before": 2.0, "source_after": 3.0}
+        return {"pair": ("a", "b"), "start": start, **told, **sizes}
+
+    rows = [case(10, "worse", "worse"), case(20, "worse", "better")]
+    (both,) = _forgotten(rows)
+    assert "got worse in 1 of 2 cases; most in a → b from 10, by 1.000" in both
+    assert "one of the two only in 1 (a → b from 20)" in both
+    (none,) = _forgotten(rows[1:])  # what the rows alone cost is not forgetting
+    assert "got worse in no case" in none
+    (alone,) = _forgotten(rows[:1])
+    assert "one of the two" not in alone
+
+
+def test_each_other_text_is_a_target_once(runs: list[str], tmp_path: Path) -> None:
+    copy = tmp_path / "again"
+    shutil.copytree(runs[0], copy)  # a second run on the text of the first
+    opened = [History(run) for run in (*runs, copy)]
+    pairs = [(j.source, j.target) for j in module._jobs(opened, "last", range(1))]
+    first, second, third = dict.fromkeys(source for source, _ in pairs)
+    assert set(pairs) == {(first, "zoo"), (second, "day"), (third, "zoo")}
+    assert len(pairs) == 2 * 3  # each with its control
+    assert file_name(f"{third}-to-zoo") == "gpt_on_day_again_-to-zoo"
+
+
+def test_the_small_print_follows_what_was_done(found, runs: list[str]) -> None:
+    notes = " ".join(found.notes)
+    assert "evenly spread" not in notes  # the control: all of both texts
+    assert "rows for new symbols" in notes
+    assert "day → zoo: outside the vocabulary and read as <unk>" in notes
+    quick = {**QUICK, "at": "0", "seeds": 1, "max_tokens": 300, "prompt": "day"}
+    other = " ".join(fewshot(runs, vocabulary="unk", **quick).notes)
+    assert "about 300 tokens, evenly spread" in other
+    assert "rows for new symbols" not in other
+    assert "day → zoo: outside" not in other
 
 
 def test_the_vocabulary_is_recorded(found, runs: list[str]) -> None:
@@ -129,6 +181,11 @@ def test_verdict() -> None:
     noisy = [[1.5, 1.6, 1.7, 1.8], [2.4, 2.5, 2.7, 2.6]]  # the seeds disagree
     assert verdict(noisy, other).word == "no difference shown"
     assert verdict([[1.0]], [[2.0]]).word == "no difference shown"  # no interval
+    both = verdict(noisy, other)
+    halves = [(b - a) / 2 for a, b in (both.over_blocks, both.over_seeds)]
+    low, high = both.interval
+    assert (high - low) / 2 == pytest.approx(math.hypot(*halves))
+    assert (low + high) / 2 == pytest.approx(both.mean)
 
 
 def test_bad_input(runs: list[str]) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lmzoo.analysis.history import History
@@ -15,6 +17,7 @@ from lmzoo.analysis.transfer.passes import (
     interval,
     losses,
     neighbours,
+    same_text,
 )
 from lmzoo.errors import UsageError
 from tests.cli.runner import SMALL, fit, lmzoo
@@ -142,8 +145,6 @@ def test_other_tokenizers_compare_in_bits(runs: list[str], tmp_path: Path) -> No
 
 def made(nats: list[float]) -> Losses:
     ones = [1.0] * len(nats)
-    import numpy as np  # beside its use
-
     return Losses(np.array(nats), np.array(ones), np.zeros(len(nats), bool))
 
 
@@ -171,9 +172,67 @@ def test_neighbours_are_seen_to_go_together() -> None:
     assert neighbours([1, -1, 1, -1, 1, -1]) < 0
 
 
-def test_the_protocol_of_a_carried_state(runs: list[str]) -> None:
-    history = History(runs[0])
-    data = corpus_of(history).under(history)
-    fresh = losses(history.at(history.last), data, "val").nats_per_token
-    assert data.protocol == "windows"
-    assert fresh == losses(history.at(history.last), data, "val").nats_per_token
+def test_the_protocol_of_a_carried_state(runs: list[str], tmp_path: Path) -> None:
+    text, folder = Path(runs[0]).parent / "plain.txt", tmp_path / "run"
+    done = lmzoo(
+        f"fit --model lstm --model.d_model 8 --model.d_hidden 8 --model.context_length "
+        f"16 --model.carry_state true --data.path {text} --data.batch_size 4 "
+        f"--trainer.max_steps 20 --trainer.default_root_dir {folder}"
+    )
+    assert done.code == 0, done.err
+    summary = json.loads((folder / "summary.json").read_text())
+    own = cells(matrix([str(folder)]))["plain", "plain", "val"]
+    assert own["nats_per_token"] == pytest.approx(
+        summary["best"]["metrics"]["nll"], rel=1e-6
+    )
+    assert "state carried along" in own["context"]
+    history = History(folder)
+    model = history.at(history.best)
+    model.carry_state = False  # the control: fresh windows give another number
+    fresh = losses(model, corpus_of(history).under(history), "val")
+    assert "fresh windows" in fresh.context
+    assert abs(fresh.nats_per_token - own["nats_per_token"]) > 1e-4
+
+
+def test_the_note_says_whether_all_was_measured(runs: list[str]) -> None:
+    def told(most: int) -> bool:
+        found = matrix(runs[:1], max_tokens=most)
+        return any("evenly spread" in note for note in found.notes)
+
+    assert told(500)
+    assert not told(0)
+    assert not told(10**6)  # more than there is
+
+
+def test_only_the_same_text_is_paired(runs: list[str], tmp_path: Path) -> None:
+    text, longer = Path(runs[0]).parent / "plain.txt", tmp_path / "longer"
+    done = lmzoo(
+        f"fit --model gpt {SMALL} --model.context_length 40 --data.path {text} "
+        f"--trainer.max_steps 5 --trainer.default_root_dir {longer}"
+    )
+    assert done.code == 0, done.err
+    places = [runs[0], str(longer)]
+    whole, part = (
+        [
+            losses(
+                history.at(history.last), corpus_of(history).under(history), "val", n
+            )
+            for history in map(History, places)
+        ]
+        for n in (0, 500)
+    )
+    assert same_text(*whole)
+    assert same_text(part[0], part[0])
+    assert not same_text(*part)
+    assert not same_text(whole[0], part[0])
+    assert "two intervals" in " ".join(matrix(places, max_tokens=3000).text)
+    assert "two intervals" not in " ".join(matrix(places).text)
+
+
+def test_an_unpaired_difference_knows_less() -> None:
+    one = made([1.0 + 0.1 * math.sin(i / 50) for i in range(9000)])
+    worse = made([value + 0.2 for value in one.nats])
+    elsewhere = replace(worse, places=np.array([[0, 9000]]))
+    paired, apart = difference(worse, one), difference(elsewhere, one)
+    assert apart.mean == pytest.approx(paired.mean)
+    assert apart.half > 10 * paired.half
