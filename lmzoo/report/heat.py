@@ -9,7 +9,8 @@ from lmzoo.report.places import SIZE
 from lmzoo.report.shades import Shade, Values, scale
 from lmzoo.report.svg import INK, SOFT, Sheet, fit, text_width
 
-WIDTH, LABELS = 660.0, 210.0  # of the sheet at least; of row labels at most
+WIDTH, LABELS = 660.0, 420.0  # of the sheet at least; of row labels at most
+BESIDE = 224.0  # longer row labels widen the sheet rather than narrow the cells
 TOP, GAP = 40.0, 26.0
 
 
@@ -40,7 +41,7 @@ def heat_map(
     """
     sheet, shade = Sheet(), Shade.over(values, log, top)
     left = 14 + min(LABELS, max((text_width(r, SIZE) for r in rows), default=0))
-    wide, high = _cell(len(rows), columns, WIDTH - left - 14)
+    wide, high = _cell(len(rows), columns, WIDTH - min(left, BESIDE) - 14)
     width = max(WIDTH, left + wide * len(columns) + 14, text_width(title, 17, True) + 8)
     under = TOP + (24 if y_label else 0)
     sheet.text(4, 20, title, 17, anchor="start", bold=True)

@@ -71,6 +71,9 @@ def _heat(title: str, read: Prompt, looks: list[Look], legend: str) -> str:
         key for key in ("source", "step", "method")
         if len({getattr(look, key) for look in looks}) > 1
     }  # fmt: skip
+    pairs = {(look.source, look.step) for look in looks}
+    if 1 < len(pairs) == len({source for source, _ in pairs}):
+        differ -= {"step"}  # each source has one
     names = []
     for look in looks:
         words = [look.source] if "source" in differ else []
