@@ -6,10 +6,11 @@ All train the same model (the lab's size: 2 layers, 2 heads, width 128, context 
 the same batches; they differ in how the samples are drawn. A sample is what nanoGPT's
 sample.py prints by default, ten texts of 500 characters. The lab's log fits that: its
 sample took 26 s, as long as its 200 steps, and so it is here (a fifth of the samples'
-time against the steps', in the last row). ``one by one`` is that script's loop: the last context_length tokens through
-the whole model for every new token of each text in turn; ``side by side`` does the same
-for the ten texts at once. The contenders take turns in one process. Exit code 1 if ours
-takes a quarter of the time of ``one by one`` or more.
+time against the steps', in the last row). ``one by one`` is that script's loop: the
+last context_length tokens through the whole model for every new token of each text in
+turn; ``side by side`` does the same for the ten texts at once. The contenders take
+turns in one process. Exit code 1 if ours takes a quarter of the time of ``one by one``
+or more.
 """
 
 import argparse
