@@ -20,10 +20,13 @@ def bars(
     title: str,
     y_label: str,
     styles: Sequence[int] = (),
+    *,
+    counted: str = "ranks",
+    one_scale: bool = False,
 ) -> str:
     """Categories from left to right, in rows of 40 at most, of 20 for several series.
 
-    Each row has a scale of its own, for the frequent would flatten the rare; where
+    Each row has a scale of its own where the frequent would flatten the rare; where
     there are several the scale is said over the row.
 
     Args:
@@ -32,6 +35,8 @@ def bars(
         title: over the chart.
         y_label: what the heights are.
         styles: of the series, for their colours; by default 0, 1, ...
+        counted: what the numbers of the categories are.
+        one_scale: whether all rows keep to one scale.
 
     Raises:
         ValueError: nothing to draw, or a series of another length.
@@ -60,13 +65,13 @@ def bars(
         said = (
             y_label
             if rows == 1
-            else f"{y_label}, ranks {_ranks(part, len(categories))}"
+            else f"{y_label}, {counted} {_numbers(part, len(categories))}"
         )
-        own = max(map(max, heights), default=0.0)
+        own = highest if one_scale else max(map(max, heights), default=0.0)
         if row and own and highest > 1.5 * own:
             said += f" (the scale is {highest / own:.3g} times finer than the first's)"
         chart.text(4, chart.top - 14, said, SIZE - 1, SOFT, anchor="start")
-        _row(chart, categories[part], heights, hues, per_row)
+        _row(chart, categories[part], heights, hues, per_row, own)
     return chart.finish(title)
 
 
@@ -76,9 +81,10 @@ def _row(
     heights: Sequence[Sequence[float]],
     hues: Sequence[int],
     places: int,
+    highest: float,
 ) -> None:
     """Axis, bars and names of one row."""
-    high = max((max(values) for values in heights), default=0.0) or 1.0
+    high = highest or 1.0
     chart.scales((0, places), (0, 1.06 * high))
     marks = ticks(0, 1.06 * high, 5)
     step = marks[1] - marks[0] if len(marks) > 1 else 1.0
@@ -126,7 +132,7 @@ def _legend(
     return found, y - 16
 
 
-def _ranks(part: slice, count: int) -> str:
+def _numbers(part: slice, count: int) -> str:
     return f"{part.start + 1} to {min(part.stop, count)}"
 
 

@@ -12,6 +12,7 @@ from lmzoo.report.svg import INK, SOFT, Sheet, fit, text_width
 WIDTH, LABELS = 660.0, 420.0  # of the sheet at least; of row labels at most
 BESIDE = 224.0  # longer row labels widen the sheet rather than narrow the cells
 TOP, GAP = 40.0, 26.0
+SMALLEST = 8.0  # letters of a label that is longer than its column is wide
 
 
 def heat_map(
@@ -42,7 +43,9 @@ def heat_map(
     sheet, shade = Sheet(), Shade.over(values, log, top)
     left = 14 + min(LABELS, max((text_width(r, SIZE) for r in rows), default=0))
     wide, high = _cell(len(rows), columns, WIDTH - min(left, BESIDE) - 14)
-    width = max(WIDTH, left + wide * len(columns) + 14, text_width(title, 17, True) + 8)
+    width = max(
+        WIDTH, left + wide * len(columns) + 14, 1.04 * text_width(title, 17, True) + 12
+    )
     under = TOP + (24 if y_label else 0)
     sheet.text(4, 20, title, 17, anchor="start", bold=True)
     sheet.text(4, 46, y_label, SIZE - 1, SOFT, anchor="start")
@@ -105,7 +108,7 @@ def heat_grid(
     foot = 76 + len(panels) * (side + 40) - 4
     scale(sheet, shade, every, legend, 14, foot)
     most = max(len(row) for row in panels)
-    width = max(WIDTH, left + most * apart, text_width(title, 17, True) + 8)
+    width = max(WIDTH, left + most * apart, 1.04 * text_width(title, 17, True) + 12)
     return sheet.document(title, round(width), 0, foot + 44)
 
 
@@ -154,12 +157,16 @@ def across(
     wide: float,
     size: float,
 ) -> None:
-    """Labels under columns; one that would touch the label before it is left out."""
+    """Labels under columns, a long one in smaller letters; none touches another."""
     free = -math.inf
     for k, label in enumerate(labels):
-        middle, half = left + (k + 0.5) * wide, text_width(label, size - 1) / 2
+        letters = size - 1
+        room = wide / max(1e-9, text_width(label, 1))  # letters that would just fit
+        if SMALLEST <= room < letters:
+            letters = round(room, 1)
+        middle, half = left + (k + 0.5) * wide, text_width(label, letters) / 2
         if label and middle - half >= free:
-            sheet.text(middle, y, label, size - 1)
+            sheet.text(middle, y, label, letters)
             free = middle + half + (1 if half * 2 <= wide else 6)
 
 

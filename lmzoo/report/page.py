@@ -43,6 +43,8 @@ figure svg { width: 100%; height: auto; display: block; min-width: 34rem }
 pre { font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; background: #f7f8f9; margin: 0;
   border: 1px solid #e3e7eb; border-radius: 5px; padding: .7rem .9rem }
+nav ol { columns: 20rem; max-width: 60rem; padding-left: 1.4rem; font-size: .95rem }
+details { margin: .9rem 0 } summary { cursor: pointer; color: #0b5a94 }
 @media print {
   body { font-size: 10.5pt; padding: 0; max-width: none }
   table { font-size: 8pt } th, td { padding: .15rem .3rem }
@@ -50,6 +52,9 @@ pre { font: 14px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospa
   .figures { grid-template-columns: 1fr 1fr } figure svg { min-width: 0 }
 }
 """
+
+
+CONTENTS, ROWS, BOXES = 9, 40, 12  # more sections have a list; more of these are folded
 
 
 @dataclass
@@ -79,8 +84,10 @@ class Section:
 
 def html(title: str, under: str, sections: Sequence[Section]) -> str:
     """The whole page; every word from the data is escaped."""
+    listed = len(sections) > CONTENTS
+    parts = [_section(section, number) for number, section in enumerate(sections)]
     body = "\n".join(
-        _section(section, first=not i) for i, section in enumerate(sections)
+        [*parts[:1], *([_contents(sections)] if listed else []), *parts[1:]]
     )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -91,8 +98,23 @@ def html(title: str, under: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _section(section: Section, first: bool) -> str:
-    parts = [] if first else [f"<h2>{escape(section.title)}</h2>"]
+def _contents(sections: Sequence[Section]) -> str:
+    lines = [
+        f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
+        for number, section in enumerate(sections)
+        if number
+    ]
+    return f"<nav><ol>{''.join(lines)}</ol></nav>"
+
+
+def _folded(block: str, told: str) -> str:
+    return f"<details><summary>{escape(told)}</summary>{block}</details>"
+
+
+def _section(section: Section, number: int) -> str:
+    first = not number
+    head = f'<h2 id="s{number}">{escape(section.title)}</h2>'
+    parts = [] if first else [head]
     for i, text in enumerate(section.text):
         lead = ' class="lead"' if first and not i else ""
         parts.append(f"<p{lead}>{escape(text)}</p>")
@@ -107,7 +129,9 @@ def _section(section: Section, first: bool) -> str:
             f"<div><h3>{escape(title)}</h3><pre>{escape(printable(text))}</pre></div>"
             for title, text in section.samples
         ]
-        parts.append(f'<div class="samples">{"".join(boxes)}</div>')
+        block = f'<div class="samples">{"".join(boxes)}</div>'
+        many = len(boxes) > BOXES
+        parts.append(_folded(block, f"{len(boxes)} texts") if many else block)
     return "<section>\n" + "\n".join(parts) + "\n</section>"
 
 
@@ -130,9 +154,12 @@ def _table(table: Table) -> str:
         f"<tr{_kind(table, i)}>{line('td', row)}</tr>"
         for i, row in enumerate(table.rows)
     )
-    return (
+    block = (
         f'<div class="wide"><table>{caption}{head}\n<tbody>{body}</tbody></table></div>'
     )
+    if len(table.rows) <= ROWS:
+        return block
+    return _folded(block, f"{table.caption or 'table'}: {len(table.rows)} rows")
 
 
 def _kind(table: Table, row: int) -> str:

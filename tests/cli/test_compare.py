@@ -9,7 +9,7 @@ import pytest
 
 from lmzoo.cli import main
 from lmzoo.cli.compare_arguments import read
-from lmzoo.compare import launchers
+from lmzoo.compare import launchers, timekeeping
 from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.compare.reading import Comparison
 from lmzoo.registry import models
@@ -506,10 +506,11 @@ def test_all_seeds_of_a_model_take_the_steps_of_the_first(
     for cell in (one, two):
         assert cell["deviation"] == pytest.approx(cell["seconds"] - 1)
         assert ("not ranked" in cell["note"]) == (abs(cell["deviation"]) > 0.05)
-        aside = (out / "outside" / cell["name"]).exists()
+        aside = len(list((out / "outside").glob(f"{cell['name']}*")))
         assert inside.ran.count(cell["name"]) == 1 + aside
-    if abs(one["deviation"]) <= 0.05:
-        assert one["steps"] == two["steps"]
+        last = aside == timekeeping.ATTEMPTS - 1  # which may take other steps
+        if cell is two and abs(one["deviation"]) <= 0.05 and not last:
+            assert one["steps"] == two["steps"]
     assert found["ngram-1337"]["deviation"] is None
     assert "Measured seconds differ from the budget by up to" in (
         out / "report.md"

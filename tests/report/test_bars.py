@@ -74,6 +74,17 @@ def test_heights_are_true_in_each_row() -> None:
     assert len({box["height"] for box in boxes(level)}) == 1
 
 
+def test_rows_can_keep_to_one_scale() -> None:
+    heights = [*[60.0] * 30, *[6.0] * 30]
+    svg = bars(
+        NAMES[:60], {"a": heights}, "t", "y", counted="positions", one_scale=True
+    )
+    found = boxes(svg)
+    assert found[0]["height"] / found[59]["height"] == pytest.approx(10, rel=0.01)
+    assert "times finer" not in svg
+    assert "positions 31 to 60" in svg
+
+
 def test_long_names_shrink_and_nothing_is_drawn_for_zero() -> None:
     svg = bars(["U+0301"] * 40, {"a": [0.0] * 40}, "t", "y")
     assert meetings(svg) == []
