@@ -139,7 +139,11 @@ def one_token(tokenizer: Tokenizer, text: str, option: str) -> int:
         raise UsageError(f"{option} {text!r}: {missing!r} is not in the vocabulary")
     raise UsageError(
         f"{option} {text!r} is {len(ids)} tokens"
-        + (f" ({', '.join(map(name, ids))})" if 1 < len(ids) < FEW else "")
+        + (
+            f" ({', '.join(visible(name(i)) for i in ids)})"
+            if 1 < len(ids) < FEW
+            else ""
+        )
         + "; give one token of the vocabulary"
         + (" (one character)" if tokenizer.kind == "char" else "")
     )

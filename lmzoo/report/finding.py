@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,11 +79,14 @@ class Finding:
             "title": self.title,
             "text": self.text,
             "notes": self.notes,
+            "figures": list(self.figures),
             **self.data,
         }
 
     def write(self, folder: Path, png: bool = False) -> list[Path]:
         """NAME.json, NAME.csv where there are rows, NAME-FIGURE.svg; whole or not.
+
+        What an earlier call drew there and this one does not is removed.
 
         Raises:
             UsageError: the folder cannot be written, or ``png`` without the extra.
@@ -93,6 +97,7 @@ class Finding:
 
             drawn |= {f"{n}.png": pixels(svg) for n, svg in self.figures.items()}
         written = [folder / f"{self.name}.json"]
+        stale = set(_drawn(written[0])) - set(self.figures)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(written[0], finite(self.numbers()))
@@ -102,9 +107,21 @@ class Finding:
             for ending, content in drawn.items():
                 written.append(folder / f"{self.name}-{ending}")
                 write_atomically(written[-1], content)
+            for name in stale:
+                for ending in ("svg", "png"):
+                    (folder / f"{self.name}-{name}.{ending}").unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"{folder}: {error.strerror or error}") from error
         return written
+
+
+def _drawn(file: Path) -> list[str]:
+    """Names of the figures beside a file of ``write``; none if it cannot be read."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))["figures"]
+        return [name for name in told if Path(name).name == name]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

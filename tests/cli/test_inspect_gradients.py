@@ -12,7 +12,7 @@ from tests.cli.runner import lmzoo
 REFUSED = [
     # the line after `inspect`, and what the answer must say
     ("attribution gpt --prompt fox --target %", "'%' is not in the vocabulary"),
-    ("attribution gpt --prompt fox --target do", "2 tokens; give one token"),
+    ("attribution gpt --prompt fox --target do", "2 tokens (d, o); give one"),
     ("attribution gpt", "the prompt is empty; give --prompt"),
     ("attribution gpt --prompt fox --methods shap", "no method 'shap'; there are grad"),
     ("attribution gpt --prompt fox --methods grad_norm,", "no method ''"),
