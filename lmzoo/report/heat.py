@@ -12,7 +12,6 @@ from lmzoo.report.svg import INK, SOFT, Sheet, fit, text_width
 WIDTH, LABELS = 660.0, 420.0  # of the sheet at least; of row labels at most
 BESIDE = 224.0  # longer row labels widen the sheet rather than narrow the cells
 TOP, GAP = 40.0, 26.0
-SMALLEST = 8.0  # letters of a label that is longer than its column is wide
 
 
 def heat_map(
@@ -59,8 +58,8 @@ def heat_map(
         )
     foot = under + high * len(rows)
     across(sheet, columns, left, foot + 18, wide, SIZE)
-    sheet.text(left + wide * len(columns) / 2, foot + 40, x_label, SIZE - 1, SOFT)
-    foot += 62 if x_label else 40
+    sheet.text(left + wide * len(columns) / 2, foot + 52, x_label, SIZE - 1, SOFT)
+    foot += 74 if x_label else 52
     scale(sheet, shade, values, legend, 14, foot)
     return sheet.document(title, round(width), 0, foot + 44)
 
@@ -157,17 +156,17 @@ def across(
     wide: float,
     size: float,
 ) -> None:
-    """Labels under columns, a long one in smaller letters; none touches another."""
-    free = -math.inf
+    """Labels under columns, those wider than a column in a second line.
+
+    One that would touch the label before it is left out.
+    """
+    free = [-math.inf, -math.inf]
     for k, label in enumerate(labels):
-        letters = size - 1
-        room = wide / max(1e-9, text_width(label, 1))  # letters that would just fit
-        if SMALLEST <= room < letters:
-            letters = round(room, 1)
-        middle, half = left + (k + 0.5) * wide, text_width(label, letters) / 2
-        if label and middle - half >= free:
-            sheet.text(middle, y, label, letters)
-            free = middle + half + (1 if half * 2 <= wide else 6)
+        middle, half = left + (k + 0.5) * wide, text_width(label, size - 1) / 2
+        line = int(2 * half > wide)
+        if label and middle - half >= free[line]:
+            sheet.text(middle, y + line * size, label, size - 1)
+            free[line] = middle + half + (6 if line else 1)
 
 
 def _cell(rows: int, columns: Sequence[str], room: float) -> tuple[float, float]:
