@@ -177,13 +177,6 @@ def _notes(
 ) -> list[str]:
     seeds = sorted({one["seed"] for one in results})
     rates = sorted({one["lr"] for one in results})
-    part = not all(
-        text["whole"] for one in results for text in one["steps"]["0"].values()
-    )
-    most = (
-        f"about {plan.max_tokens:,} tokens, evenly spread (all where there are fewer), "
-        f"of " if part else ""
-    )  # fmt: skip
     shared = "" if plan.lr is not None else (
         f", {plan.share:g} of the run's own peak rate; the model with new weights "
         f"takes the same"
@@ -194,8 +187,8 @@ def _notes(
     )
     notes = [
         f"Constant learning rate {listed([f'{rate:g}' for rate in rates])}{shared}.",
-        f"Measured on {most}the validation part of each text by the run's own "
-        f"protocol, source and target under the same vocabulary.",
+        f"Measured on {_measured_part(results, plan)}the validation part of each text "
+        f"by the run's own protocol, source and target under the same vocabulary.",
         _vocabulary_note(results),
         "Zero-shot and before are the run as it was, under its own vocabulary; what it "
         "does not know is charged as <unk>, which does not say which symbol it was.",
@@ -208,6 +201,29 @@ def _notes(
         f"{plural(len(results), 'training')}: {whole} s, of which {drawing} s sampling "
         f"and {measuring} s evaluation.",
     ]
+    notes += _special_notes(results)
+    if len({run["tokenizer"] for run in runs.values()}) > 1:
+        notes.append(
+            "The tokenizers differ: compare within a pair only, or by bits per "
+            "character in the files."
+        )
+    if save:
+        notes.append(f"The adapted models are runs in {save}.")
+    return notes
+
+
+def _measured_part(results: Sequence[Result], plan: Plan) -> str:
+    """How much of each text was measured, if not all."""
+    texts = [text for one in results for text in one["steps"]["0"].values()]
+    if all(text["whole"] for text in texts):
+        return ""
+    most = f"{plan.max_tokens:,} tokens, evenly spread"
+    return f"about {most} (all where there are fewer), of "
+
+
+def _special_notes(results: Sequence[Result]) -> list[str]:
+    """On rows of new symbols, and on what of the prompt is unknown."""
+    notes = []
     if any(one["vocabulary"]["new"] for one in results):
         notes.append(
             "Step 0 is the run with rows for new symbols, copies of the row of the "
@@ -218,13 +234,6 @@ def _notes(
         f"{one['source']} → {one['target']}: {note}"
         for one in results for note in one["notes"] if one["samples"]
     )  # fmt: skip
-    if len({run["tokenizer"] for run in runs.values()}) > 1:
-        notes.append(
-            "The tokenizers differ: compare within a pair only, or by bits per "
-            "character in the files."
-        )
-    if save:
-        notes.append(f"The adapted models are runs in {save}.")
     return notes
 
 
