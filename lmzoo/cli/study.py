@@ -28,15 +28,16 @@ def study(recipe: str, *, corpora: str = "", out: str = "", parallel: int = 1) -
 
     Args:
         recipe: a YAML file: corpora, models, options of fit, prompts, options of
-            probes; configs/study_quick.yaml takes minutes, configs/study_nanogpt_lab
-            .yaml the lab's own settings
+            probes. configs/study_quick.yaml takes minutes,
+            configs/study_nanogpt_lab.yaml has the lab's own settings
         corpora: other texts, as math=PATH,wikipedia=PATH,shakespeare=PATH or kjv,pydoc
         out: folder of the study; by default studies/NAME-HASH
         parallel: trainings at a time
     """
     if parallel < 1:
         raise UsageError(f"--parallel {parallel}: give 1 or more")
-    wanted = read(load_yaml(recipe), recipe)
+    inline = recipe.lstrip().startswith("{")
+    wanted = read(load_yaml(recipe), "inline" if inline else recipe)
     if corpora:
         wanted = wanted.with_corpora(corpora)
     # a mistyped name is said now; trainings run the plugin files that brought a name

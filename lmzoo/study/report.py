@@ -1,7 +1,9 @@
 """What a student hands in: the findings in the lab's order, as a page and Markdown."""
 
+import hashlib
 from pathlib import Path
 
+from lmzoo import __version__
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.report.finding import Finding
@@ -119,7 +121,7 @@ def _section_of(step: str) -> str:
 
 
 def _pictures(study: Study, sections: list[Section]) -> tuple[dict[str, str], str]:
-    """Each figure -> its PNG, relative to the Markdown file."""
+    """Each figure -> its PNG, relative to the Markdown file; drawn when it is new."""
     try:
         import matplotlib  # noqa: F401  # the extra plots
     except ImportError:
@@ -135,8 +137,12 @@ def _pictures(study: Study, sections: list[Section]) -> tuple[dict[str, str], st
         raise UsageError(f"{folder}: {error.strerror or error}") from error
     for section in sections:
         for svg in [*section.wide, *section.figures]:
-            name = f"figure-{len(made) + 1:02d}.png"
-            if svg not in made:
+            drawn = hashlib.sha256(f"{__version__}\n{svg}".encode()).hexdigest()
+            name = f"figure-{drawn[:16]}.png"
+            if svg not in made and not (folder / name).is_file():
                 write_atomically(folder / name, png(svg))
-                made[svg] = f"{PICTURES}/{name}"
+            made[svg] = f"{PICTURES}/{name}"
+    for old in folder.glob("figure-*.png"):
+        if f"{PICTURES}/{old.name}" not in made.values():
+            old.unlink()
     return made, ""
