@@ -80,7 +80,8 @@ def _lead(found: list[Finding], number: str) -> list[str]:
         "V": "Measured anew from the checkpoints alone, not read from the log.",
         "VI": "Rows are models, columns are texts; the split is named below.",
         "VII": "Every ordered pair of corpora, from the last checkpoint.",
-        "VIII": "The same from an earlier checkpoint, against the last one.",
+        "VIII": "The same from an earlier checkpoint, beside the last one: counts "
+        "of cases are of both starts.",
         "IX": "What each model expects after each of the fixed prompts.",
         "X": "How much each position of a prompt matters to the target character; "
         "out of its domain before and after few-shot training.",
@@ -94,10 +95,12 @@ def _summary(study: Study) -> Section:
         f"{plural(len(recipe.models), 'kind')} of model ({listed(recipe.models)}), "
         f"each trained on {listed(list(recipe.corpora))}: sections I to X of the lab."
     ]
-    for number in ("VI", "VII", "VIII"):
-        for _, one in study.of(number)[:1]:
-            held = [line for line in one.text if line.startswith("held-out")]
-            text += (held or one.text)[:1]
+    for number, wanted in (("VI", "held-out"), ("VII", ""), ("VIII", "Starting from")):
+        for step, one in study.of(number):
+            lines = [line for line in one.text if line.startswith(wanted)] or one.text
+            model, _, _ = step.name.removeprefix("fewshot-").rpartition("-")
+            whose = f"{model}: " if model and len(recipe.models) > 1 else ""
+            text += [f"{whose}{line}" for line in lines[:1]]
     if lead := domains(study):
         text += lead.text[:1]
     notes = [f"not possible: {name}: {why}" for name, why in study.refused.items()]

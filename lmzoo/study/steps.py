@@ -1,7 +1,7 @@
 """The sections of the lab, in its order, as steps: each one a probe and its options."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -260,8 +260,3 @@ def home_prompt(recipe: Recipe, run: str) -> Prompt | None:
 def in_domain(recipe: Recipe, run: str, prompt: Prompt) -> bool:
     """Whether a run was trained on text like the prompt."""
     return recipe.runs()[run][1] in prompt.home
-
-
-def one_of(found: Sequence[Step], section: str) -> list[Step]:
-    """The steps of a section."""
-    return [step for step in found if step.section == section]
