@@ -15,6 +15,8 @@ from lmzoo.files import finite, write_atomically, write_json
 from lmzoo.report.page import Section
 from lmzoo.report.table import Table
 
+UNSAFE = re.compile(r"[^\w.-]+")  # in a file's name
+
 
 @dataclass
 class Finding:
@@ -93,7 +95,7 @@ class Finding:
             UsageError: the folder cannot be written, or ``png`` without the extra.
         """
         named = {
-            f"{self.name}-{re.sub(r'[^\w.-]+', '_', figure)}": svg
+            f"{self.name}-{UNSAFE.sub('_', figure)}": svg
             for figure, svg in self.figures.items()
         }
         made = {f"{name}.svg": svg.encode() for name, svg in named.items()}
