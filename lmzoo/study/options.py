@@ -50,7 +50,8 @@ def check(recipe: Recipe) -> None:
             del known[key]
         for key, value in options.items():
             if key not in known:
-                hint = near(key, known) or f"; there are {', '.join(sorted(known))}"
+                every = ", ".join(sorted(known)) or "no options"
+                hint = near(key, known) or f"; there are {every}"
                 raise UsageError(f"{where}: {name}: nothing reads {key!r}{hint}")
             if not _fits(value, known[key]):
                 raise UsageError(

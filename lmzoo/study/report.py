@@ -41,14 +41,14 @@ def contents(study: Study) -> list[Section]:
     made = [_summary(study)]
     for number, title in SECTIONS.items():
         found = study.of(number)
-        if not found and number == "XI":
-            continue
         heading = f"{number}. {title}"
         refused = [
             f"{name}: not possible here: {why}"
             for name, why in study.refused.items()
             if _section_of(name) == number
         ]
+        if number == "XI" and not found and not refused:
+            continue
         lead = domains(study) if number == "IX" else None
         first = [lead] if lead else []
         every = [*first, *(one for _, one in found)]

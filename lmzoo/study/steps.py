@@ -8,6 +8,7 @@ from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History
+from lmzoo.analysis.prompts import read_prompt
 from lmzoo.analysis.transfer.fewshot import fewshot
 from lmzoo.analysis.transfer.matrix import matrix
 from lmzoo.errors import UsageError
@@ -146,10 +147,7 @@ def _attributed(
     """
     if after is None:
         return [Step("X", name, "attribution", str(before), options, (before,))]
-    one, other = (
-        opened(path).tokenizer.encode(options["prompt"]).tolist()
-        for path in (before, after)
-    )
+    one, other = (_read(opened(path), options) for path in (before, after))
     if one == other:
         beside = {"against": opened(after)}
         both = (before, after)
@@ -159,6 +157,12 @@ def _attributed(
         Step("X", name, "attribution", str(before), options, (before,)),
         Step("X", f"{name}-after", "attribution", str(after), last, (after,)),
     ]
+
+
+def _read(run: History, options: dict[str, Any]) -> tuple[list[str], str | None]:
+    """How a run reads the prompt, and what of the target it does not know."""
+    read = read_prompt(run, options["prompt"], window=True)
+    return read.labels, run.tokenizer.first_unknown(options["target"])
 
 
 def _home_text(
