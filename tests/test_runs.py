@@ -56,6 +56,20 @@ def test_a_file_is_enough_to_rebuild_the_model(saved: Path) -> None:
     assert run.model(tokens).shape == (1, 4, run.tokenizer.vocab_size)
 
 
+def test_a_checkpoint_is_read_once(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, plain = [], runs.verified_bytes
+    monkeypatch.setattr(
+        runs, "verified_bytes", lambda path: read.append(path) or plain(path)
+    )
+    for path in (saved, saved.parent.parent):  # the file, and its folder
+        assert runs.load(path).step == 7
+    assert read == [saved, saved]
+    runs.find_checkpoint(saved.parent.parent)
+    assert len(read) == 3
+
+
 def test_a_folder_stands_for_its_newest_sound_checkpoint(saved: Path) -> None:
     newer = saved.with_name(runs.checkpoint_name(9))
     newer.write_bytes(saved.read_bytes()[:-100])  # torn
