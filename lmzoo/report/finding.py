@@ -2,10 +2,7 @@
 
 import csv
 import io
-import json
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,6 @@ from lmzoo.errors import UsageError
 from lmzoo.files import finite, write_atomically, write_json
 from lmzoo.report.page import Section
 from lmzoo.report.table import Table
-
-UNSAFE = re.compile(r"[^\w.-]+")  # in a file's name
 
 
 @dataclass
@@ -89,43 +84,27 @@ class Finding:
     def write(self, folder: Path, png: bool = False) -> list[Path]:
         """NAME.json, NAME.csv where there are rows, NAME-FIGURE.svg; whole or not.
 
-        Files of the same name that an earlier call left and this one does not make go.
-
         Raises:
             UsageError: the folder cannot be written, or ``png`` without the extra.
         """
-        named = {
-            f"{self.name}-{UNSAFE.sub('_', figure)}": svg
-            for figure, svg in self.figures.items()
-        }
-        made = {f"{name}.svg": svg.encode() for name, svg in named.items()}
+        drawn = {f"{n}.svg": svg.encode() for n, svg in self.figures.items()}
         if png:
             from lmzoo.report.png import png as pixels  # matplotlib, an extra
 
-            made |= {f"{name}.png": pixels(svg) for name, svg in named.items()}
-        if self.rows:
-            made = {f"{self.name}.csv": as_csv(self.rows).encode(), **made}
-        numbers = folder / f"{self.name}.json"
-        written = [numbers, *(folder / name for name in made)]
+            drawn |= {f"{n}.png": pixels(svg) for n, svg in self.figures.items()}
+        written = [folder / f"{self.name}.json"]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            left = self._left_before(numbers)
-            write_json(numbers, finite({**self.numbers(), "files": list(made)}))
-            for name, content in made.items():
-                write_atomically(folder / name, content)
-            for name in left - set(made):
-                (folder / name).unlink(missing_ok=True)
+            write_json(written[0], finite(self.numbers()))
+            if self.rows:
+                written.append(folder / f"{self.name}.csv")
+                write_atomically(written[-1], as_csv(self.rows).encode())
+            for ending, content in drawn.items():
+                written.append(folder / f"{self.name}-{ending}")
+                write_atomically(written[-1], content)
         except OSError as error:
             raise UsageError(f"{folder}: {error.strerror or error}") from error
         return written
-
-    def _left_before(self, numbers: Path) -> set[str]:
-        """The files beside the JSON that an earlier call wrote, by what it says."""
-        with suppress(OSError, ValueError, TypeError, AttributeError):
-            told = json.loads(numbers.read_text(encoding="utf-8")).get("files") or []
-            own = re.compile(rf"{re.escape(self.name)}[\w.-]*\.(csv|svg|png)")
-            return {name for name in told if own.fullmatch(name)}
-        return set()
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
