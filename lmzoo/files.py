@@ -60,13 +60,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every NaN and infinity replaced by None, as JSON wants it."""
+    """``value`` as JSON wants it: NaN and infinity are None, arrays lists of numbers.
+
+    Raises:
+        UsageError: something that JSON has no form for.
+    """
+    if hasattr(value, "tolist"):  # numpy's and torch's arrays and single numbers
+        value = value.tolist()
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
+    if value is not None and not isinstance(value, str | int | float):
+        raise UsageError(f"{type(value).__name__} {value!r} cannot be written as JSON")
     return value
 
 

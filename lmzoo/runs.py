@@ -49,8 +49,8 @@ def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
     """
     if portable.is_folder(Path(path)):
         return Run(Path(path), portable.read(Path(path)))
-    file = find_checkpoint(path, which)
-    return Run(file, read_checkpoint(file))
+    file, body = _find(path, which)
+    return Run(file, _opened(file, body or verified_bytes(file)))
 
 
 @dataclass
@@ -135,8 +135,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UsageError: missing, damaged, not lmzoo's, or written by a newer lmzoo.
     """
-    path = Path(path)
-    body = verified_bytes(path)
+    return _opened(Path(path), verified_bytes(Path(path)))
+
+
+def _opened(path: Path, body: memoryview) -> dict[str, Any]:
+    """The checkpoint that the verified bytes of a file are."""
     try:
         checkpoint = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
@@ -198,12 +201,17 @@ def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
     Raises:
         UsageError: a URL, a missing path, or a folder without a sound checkpoint.
     """
+    return _find(path, which)[0]
+
+
+def _find(path: str | os.PathLike[str], which: str) -> tuple[Path, memoryview | None]:
+    """The file, and its bytes where they were read to prove that it is sound."""
     text = os.fspath(path)
     if "://" in text:
         raise UsageError(f"{text}: only local files are loaded; download it first")
     path = Path(text)
     if path.is_file():
-        return path
+        return path, None
     if not path.is_dir():
         raise UsageError(f"{path}: no such run folder or checkpoint file")
     wanted = read_manifest(path).get(which)
@@ -211,8 +219,7 @@ def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
     candidates = named if is_checkpoint_name(wanted) else []
     for file in [*candidates, *newest_first(path)]:
         with contextlib.suppress(UsageError):
-            verified_bytes(file)
-            return file
+            return file, verified_bytes(file)
     if inside := sorted(file.parent.name for file in path.glob("*/manifest.json")):
         raise UsageError(f"{path} is no run but holds some: give {path / inside[0]}")
     raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")

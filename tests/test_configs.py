@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from lmzoo.cli import compare_arguments
-from lmzoo.registry import models, probes
+from lmzoo.registry import models
+from lmzoo.study.options import check
 from lmzoo.study.recipe import read
-from lmzoo.study.steps import OWN
 from tests.cli.runner import lmzoo
 
 FOLDER = Path(__file__).parent.parent / "configs"
@@ -62,11 +62,9 @@ def test_a_study_has_the_fixed_prompts_and_options_that_are_read(file: Path) -> 
         ("In biology, mitochondria are", "p"),
         ("Once upon a time", "a"),
     ]
-    named = {"outputs": "samples", "matrix": "", "fewshot": ""}
-    for probe, options in recipe.options.items():
-        function = OWN.get(f"transfer-{probe}")
-        function = function or probes.load(named.get(probe, probe))
-        assert set(options) <= set(function.__annotations__), probe
+    check(recipe)
+    assert recipe.of("matrix")["checkpoints"] == "last"  # after all steps, as the lab
+    assert recipe.of("samples")["num_samples"] >= 5
 
 
 def test_what_is_printed_loads_back(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Checkpoints: written whole or not at all, verified, and never code."""
 
 import io
+import json
 import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +56,20 @@ def test_a_file_is_enough_to_rebuild_the_model(saved: Path) -> None:
         assert torch.equal(tensor, original[name])
     tokens = torch.zeros(1, 4, dtype=torch.long)
     assert run.model(tokens).shape == (1, 4, run.tokenizer.vocab_size)
+
+
+def test_a_checkpoint_is_read_once(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, plain = [], runs.verified_bytes
+    monkeypatch.setattr(
+        runs, "verified_bytes", lambda path: read.append(path) or plain(path)
+    )
+    for path in (saved, saved.parent.parent):  # the file, and its folder
+        assert runs.load(path).step == 7
+    assert read == [saved, saved]
+    runs.find_checkpoint(saved.parent.parent)
+    assert len(read) == 3
 
 
 def test_a_folder_stands_for_its_newest_sound_checkpoint(saved: Path) -> None:
@@ -216,3 +232,13 @@ def test_the_spans_of_a_run_are_found_from_its_folder_or_checkpoint(
 def test_json_has_no_nan(tmp_path: Path) -> None:
     files.write_json(tmp_path / "x.json", {"a": float("nan"), "b": [float("inf")]})
     assert "NaN" not in (tmp_path / "x.json").read_text()
+
+
+def test_arrays_are_numbers_and_the_rest_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    files.write_json(file, {"one": np.float32(0.5), "two": np.arange(2)})
+    assert json.loads(file.read_text()) == {"one": 0.5, "two": [0, 1]}
+
+    with pytest.raises(UsageError, match=r"set .* cannot be written as JSON"):
+        files.write_json(file, {"one": {1, 2}})
+    assert json.loads(file.read_text())["two"] == [0, 1]

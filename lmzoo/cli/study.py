@@ -23,20 +23,22 @@ def run(argv: list[str]) -> int:
 def study(recipe: str, *, corpora: str = "", out: str = "", parallel: int = 1) -> int:
     """Train what is missing, look inside, and write one report.
 
-    --extra-probe FILE.py adds a section of your own. What is done is kept: the same
-    command goes on where it was stopped, and does nothing twice.
+    What is done is kept: the same command goes on where it was stopped, and does
+    nothing twice.
 
     Args:
         recipe: a YAML file: corpora, models, options of fit, prompts, options of
-            probes; configs/study_quick.yaml takes minutes, configs/study_nanogpt_lab
-            .yaml the lab's own settings
+            probes. configs/study_quick.yaml takes minutes,
+            configs/study_nanogpt_lab.yaml has the lab's own settings.
+            --extra-probe FILE.py adds a section of your own
         corpora: other texts, as math=PATH,wikipedia=PATH,shakespeare=PATH or kjv,pydoc
         out: folder of the study; by default studies/NAME-HASH
         parallel: trainings at a time
     """
     if parallel < 1:
         raise UsageError(f"--parallel {parallel}: give 1 or more")
-    wanted = read(load_yaml(recipe), recipe)
+    inline = recipe.lstrip().startswith("{")
+    wanted = read(load_yaml(recipe), "inline" if inline else recipe)
     if corpora:
         wanted = wanted.with_corpora(corpora)
     # a mistyped name is said now; trainings run the plugin files that brought a name

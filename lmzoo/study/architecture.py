@@ -48,5 +48,10 @@ def architecture(run: "str | History") -> Finding:
         ],
         figures={"architecture": draw(model, history.name)},
         notes=["drawn from a traced pass of the stored model, not from its options"],
-        data={"arguments": arguments, "parameters": parameters},
+        data={
+            "arguments": arguments,
+            "parameters": parameters,
+            "training": dict(history.run.stored.get("training") or {}),
+            "data": dict((history.run.stored.get("data") or {}).get("arguments") or {}),
+        },
     )

@@ -4,20 +4,18 @@ Stopped at any moment and started again it goes on: runs by ``lmzoo fit``, findi
 their keys.
 """
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lmzoo.analysis.history import History
 from lmzoo.errors import UsageError
-from lmzoo.registry import probes
 from lmzoo.report.finding import Finding
 from lmzoo.study import cache, steps
+from lmzoo.study.options import check, extra_probes
 from lmzoo.study.recipe import Recipe
-from lmzoo.study.steps import OWN, Step
+from lmzoo.study.steps import Open, Step
 from lmzoo.study.training import train
 
 Begin = Callable[[str], None]
@@ -69,8 +67,10 @@ def conduct(
         parallel: trainings at a time.
 
     Raises:
-        UsageError: the folder holds another study, or a training fails.
+        UsageError: an option that nothing reads, the folder holds another study, or a
+            training fails.
     """
+    check(recipe)
     began = time.monotonic()
 
     def say(what: str, took: str) -> None:
@@ -79,47 +79,47 @@ def conduct(
 
     study = Study(recipe, folder)
     study.places = train(recipe, folder, say, plugins=plugins, parallel=parallel)
-    opened: dict[str, History] = {}
+    histories: dict[str, History] = {}
+
+    def opened(path: str | Path) -> History:
+        if str(path) not in histories:
+            histories[str(path)] = History(path)
+        return histories[str(path)]
+
     for step in steps.steps(recipe, study.places, folder):
         _take(study, step, opened, begin, end)
-    for step in steps.attributions(recipe, study.places, folder):
+    last, missing = steps.attributions(recipe, study.places, folder, opened)
+    for step in last:
         _take(study, step, opened, begin, end)
+    study.refused |= missing
     order = list(steps.SECTIONS)
     study.found.sort(key=lambda pair: order.index(pair[0].section))
     study.seconds = time.monotonic() - began
     return study
 
 
-def _take(
-    study: Study, step: Step, opened: dict[str, History], begin: Begin, end: End
-) -> None:
+def _take(study: Study, step: Step, opened: Open, begin: Begin, end: End) -> None:
     """One step: what was found before, or found now; a refusal is noted."""
     begin(f"{step.section:<5}{step.name}")
-    kept = study.folder / "findings"
+    folder = study.folder / "findings"
     started = time.monotonic()
-    if found := cache.read(kept, step):
-        study.found.append((step, found))
+    if kept := cache.read(folder, step):
+        study.found.append((step, kept))
         end("kept")
         return
     try:
-        found = step.run(_subject(step, opened))
+        found = cache.write(folder, step, step.run(opened))
+        study.found.append((step, found))
+        study.done.append(step.name)
     except UsageError as error:
         study.refused[step.name] = " ".join(str(error).split())
+    except Exception as error:
+        if step.probe not in extra_probes():
+            raise
+        # somebody's probe may fail in any way; the others are still worth their time
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        study.refused[step.name] = f"the probe {step.probe} failed: {why}"
+    if step.name in study.refused:
         end(f"not possible: {study.refused[step.name]}")
-        return
-    study.found.append((step, cache.write(kept, step, found)))
-    study.done.append(step.name)
-    end(f"{time.monotonic() - started:.1f} s")
-
-
-def _subject(step: Step, opened: dict[str, History]) -> Any:
-    """The open run where a probe takes one, so that a checkpoint is read once."""
-    if not isinstance(step.subject, str):
-        return step.subject
-    function = OWN[step.probe] if step.probe in OWN else probes.load(step.probe)
-    first = next(iter(inspect.signature(function).parameters.values()))
-    if "History" not in str(first.annotation):
-        return step.subject
-    if step.subject not in opened:
-        opened[step.subject] = History(step.subject)
-    return opened[step.subject]
+    else:
+        end(f"{time.monotonic() - started:.1f} s")

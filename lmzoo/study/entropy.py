@@ -5,7 +5,7 @@ from typing import Any
 from lmzoo.report.finding import Finding
 from lmzoo.report.spread import Spread, spread
 from lmzoo.report.table import Table
-from lmzoo.report.words import NONE, decimals, plural, with_interval
+from lmzoo.report.words import NONE, decimals, percent, plural, with_interval
 from lmzoo.study.engine import Study
 from lmzoo.study.steps import in_domain
 
@@ -73,7 +73,11 @@ def _held_out(study: Study) -> list[dict[str, Any]]:
             {
                 "run": name,
                 **{
-                    domain: {"text": one["name"], **newest[one["name"]]}
+                    domain: {
+                        "text": one["name"],
+                        "unknown": one["unknown"],
+                        **newest[one["name"]],
+                    }
                     for domain, one in told.items()
                 },
             }
@@ -82,15 +86,9 @@ def _held_out(study: Study) -> list[dict[str, Any]]:
 
 
 def _texts_table(texts: list[dict[str, Any]]) -> list[Table]:
-    heads = [
-        "model",
-        "in domain",
-        "expects",
-        "pays",
-        "out of domain",
-        "expects",
-        "pays",
-    ]
+    heads = ["model"]
+    for domain in ("in domain", "out of domain"):
+        heads += [domain, "expects", "pays", "unknown"]
     rows = [
         [
             one["run"],
@@ -101,6 +99,7 @@ def _texts_table(texts: list[dict[str, Any]]) -> list[Table]:
                     one[domain]["text"],
                     decimals(one[domain]["entropy"], 2),
                     decimals(one[domain]["cross_entropy"], 2),
+                    percent(one[domain]["unknown"], 2),
                 )
             ),
         ]
@@ -108,9 +107,10 @@ def _texts_table(texts: list[dict[str, Any]]) -> list[Table]:
     ]
     caption = (
         "Held-out text at the last checkpoint, bits a token: expects is the entropy of "
-        "what the model predicts, pays is its cross-entropy with what came"
+        "what the model predicts, pays is its cross-entropy with what came, unknown "
+        "the share of that text outside its vocabulary, which it pays for too"
     )
-    return [Table(heads, rows, caption, words=(0, 1, 4))] if rows else []
+    return [Table(heads, rows, caption, words=(0, 1, 5))] if rows else []
 
 
 def _texts_sentence(texts: list[dict[str, Any]]) -> list[str]:
@@ -123,15 +123,12 @@ def _texts_sentence(texts: list[dict[str, Any]]) -> list[str]:
         if one["out"]["cross_entropy"] - one["out"]["entropy"]
         > one["in"]["cross_entropy"] - one["in"]["entropy"]
     ]
+    unknown = max(one["out"]["unknown"] for one in texts)
     return [
         f"On held-out text {len(higher)} of {plural(len(texts), 'model')} expect more "
-        f"bits out of their domain than in it, and {len(surer)} are further from what "
-        f"they pay there"
-        + (
-            ": out of its domain a model does not know how little it knows."
-            if len(surer) > len(texts) / 2
-            else "."
-        )
+        f"bits out of their domain than in it, and for {len(surer)} of them what they "
+        f"pay lies further above what they expect there; a part of that is paid for "
+        f"symbols outside the vocabulary (up to {percent(unknown)} of a text)."
     ]
 
 

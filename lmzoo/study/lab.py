@@ -9,7 +9,7 @@ from typing import Any
 from lmzoo import runs
 from lmzoo.report.finding import Finding
 from lmzoo.report.table import Table
-from lmzoo.report.words import NONE, decimals, listed
+from lmzoo.report.words import NONE, count, decimals, listed
 from lmzoo.study.engine import Study
 
 ROLES = ("wikipedia", "math", "shakespeare")
@@ -34,9 +34,10 @@ def beside_the_lab(study: Study) -> Finding:
     ours = _matrix(study)
     few = _few_shot(study, roles)
     found = Finding("lab", "Beside the lab's own numbers")
-    found.tables = [_table(roles, ours)]
+    model = study.recipe.models[0]
+    found.tables = [_table(roles, ours, model)]
     if few:
-        found.tables.append(_log(few))
+        found.tables.append(_log(few, model))
     found.text = _sentences(roles, ours, few)
     found.notes = _differences(study, roles)
     found.data = {"roles": roles, "few_shot": {str(k): v for k, v in few.items()}}
@@ -82,7 +83,9 @@ def _cell(ours: dict[tuple[str, str], float], model: str, corpus: str) -> float 
     return None
 
 
-def _table(roles: dict[str, str], ours: dict[tuple[str, str], float]) -> Table:
+def _table(
+    roles: dict[str, str], ours: dict[tuple[str, str], float], kind: str
+) -> Table:
     rows = []
     for (model, corpus), (one, other) in TABLE_I.items():
         here = [roles.get(model, ""), roles.get(corpus, "")]
@@ -94,7 +97,7 @@ def _table(roles: dict[str, str], ours: dict[tuple[str, str], float]) -> Table:
         ])  # fmt: skip
     heads = ["the lab: model on corpus", "first report", "second report",
              "here: model on corpus", "here, held out"]  # fmt: skip
-    caption = "Nats per character after training (the lab's Table I)"
+    caption = f"Nats per character after training (the lab's Table I); here: {kind}"
     return Table(heads, rows, caption, words=(0, 3))
 
 
@@ -119,12 +122,13 @@ def _is_pair(row: dict[str, Any], wanted: tuple[str | None, str | None]) -> bool
     return (row.get("source"), row.get("target")) == wanted
 
 
-def _log(few: dict[int, float]) -> Table:
+def _log(few: dict[int, float], kind: str) -> Table:
     rows = [
         [str(step), decimals(FEW_SHOT.get(step)), decimals(few.get(step))]
         for step in sorted({*FEW_SHOT, *few})
     ]
     caption = "Loss on the target, nats per character: math to Shakespeare"
+    caption += f"; here: {kind}, held out"
     return Table(["step", "the lab's log", "here"], rows, caption, words=())
 
 
@@ -163,27 +167,75 @@ def _sentences(
 
 
 def _differences(study: Study, roles: dict[str, str]) -> list[str]:
-    recipe = study.recipe
     other = [f"{here} for {lab}" for lab, here in roles.items() if lab != here]
     told = [
-        "the lab's diagonal is almost surely in-sample with dropout off (its 1.407 on "
+        "the lab's diagonal is almost surely in-sample with dropout off: its 1.407 on "
         "Shakespeare is below the 1.4697 that nanoGPT reports for a model 26 times "
-        "larger); ours is measured on held-out text, so it is higher for that alone",
+        f"larger; the column of ours is held-out text{_in_sample(study)}",
     ]
     if other:
         told.append(
             f"other corpora stand in the lab's places: {listed(other)}; absolute "
             f"values of different texts do not compare"
         )
-    context = recipe.fit.get("model.context_length")
-    steps = recipe.fit.get("trainer.max_steps")
     told.append(
-        f"the lab: 2 layers, 2 heads, width 128 (0.41 M parameters; its text says 2, "
-        f"which cannot be), context 64, 5,000 steps; batch, learning rate and dropout "
-        f"are not stated. Here: context {context or NONE}, {steps or NONE} steps"
+        "the lab: 2 layers, 2 heads, width 128 (0.41 M parameters; its text says 2, "
+        "which cannot be), context 64, 5,000 steps; batch, learning rate and dropout "
+        f"are not stated. {_sizes(study)}"
     )
     told.append(
         f"the lab's few-shot log took {LAB_SECONDS} s, about {LAB_SAMPLING} s of it "
         f"sampling"
     )
     return told
+
+
+def _in_sample(study: Study) -> str:
+    """What the same models lose on training text, where the matrix has it too."""
+    pairs = study.of("VI")
+    cells = pairs[0][1].data.get("cells", []) if pairs else []
+    told = [
+        f"{cell['model']} {decimals(cell.get('nats_per_char'))}"
+        for cell in cells
+        if cell.get("split") == "train" and cell.get("own_corpus")
+    ]
+    if not told:
+        return ""
+    return f"; in-sample, on training text, our diagonal is {listed(told)}"
+
+
+SIZES = {  # of a model's arguments
+    "num_layers": "layers",
+    "num_heads": "heads",
+    "d_model": "width",
+    "d_hidden": "hidden units",
+    "context_length": "context",
+    "dropout": "dropout",
+}
+HABITS = {"trainer.max_steps": "steps", "optimizer.lr": "peak learning rate"}
+
+
+def _sizes(study: Study) -> str:
+    """What our models are and how they were trained, by what their runs keep."""
+    model = study.recipe.models[0]
+    found = [
+        one.data
+        for step, one in study.of("II")
+        if study.recipe.runs()[step.name.removeprefix("architecture-")][0] == model
+    ]
+    if not found:
+        return ""
+    first = found[0]
+    told = [
+        f"{words} {value}"
+        for part, named in (
+            ("arguments", SIZES),
+            ("data", {"batch_size": "batch"}),
+            ("training", HABITS),
+        )
+        for key, words in named.items()
+        if (value := first[part].get(key)) is not None
+    ]
+    numbers = sorted({one["parameters"] for one in found})
+    ends = dict.fromkeys(count(number) for number in (numbers[0], numbers[-1]))
+    return f"Here ({model}): {', '.join(told)}; {' to '.join(ends)} parameters"

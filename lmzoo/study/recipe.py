@@ -1,15 +1,18 @@
-"""What a study is made of, read from a mapping: nothing runs, no text is read."""
+"""What a study is made of, read from a mapping: nothing runs."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lmzoo.compare.values import spelled
+from lmzoo.compare.values import near, spelled
 from lmzoo.errors import UsageError
+from lmzoo.text.corpora import resolve_corpus, scan
 
+NAME = re.compile(r"[\w-][\w.-]*")  # of a corpus: it becomes a folder's
 KEYS = ("corpora", "models", "fit", "overrides", "prompts", "early", "options", "seed")
 DECIDED = ("trainer.default_root_dir", "data.corpus", "data.path", "seed_everything")
 
@@ -78,9 +81,26 @@ class Recipe:
         """Options that the recipe gives a probe."""
         return dict(self.options.get(probe, {}))
 
+    def texts(self) -> dict[str, str]:
+        """SHA-256 of each text that is a file, folder or glob: it may change.
+
+        Raises:
+            UsageError: nothing to read there.
+        """
+        keys = ("text_column", "keep_linebreaks")
+        given = {key: self.fit.get(f"data.{key}") for key in keys}
+        options = {key: value for key, value in given.items() if value is not None}
+        return {
+            name: scan(
+                resolve_corpus(path=where, option=f"corpora: {name}:", **options)
+            ).sha256
+            for name, where in self.corpora.items()
+            if is_path(where)
+        }
+
     def digest(self) -> str:
         """Eight hexadecimal digits of what is trained."""
-        told = json.dumps([self.arguments(run) for run in self.runs()])
+        told = json.dumps([[self.arguments(run) for run in self.runs()], self.texts()])
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
     def with_corpora(self, typed: str) -> "Recipe":
@@ -89,17 +109,7 @@ class Recipe:
         Raises:
             UsageError: not of that form, or a name twice.
         """
-        found: dict[str, str] = {}
-        for word in typed.split(","):
-            name, equals, where = word.strip().partition("=")
-            if not name or (equals and not where):
-                raise UsageError(
-                    f"--corpora {typed}: give names, as kjv,pydoc, or name=PATH,"
-                    f"name=PATH"
-                )
-            if name in found:
-                raise UsageError(f"--corpora {typed}: {name} is named twice")
-            found[name] = where or name
+        found = _named(typed.split(","), f"--corpora {typed}")
         for name, where in found.items():
             if is_path(where) and not any(mark in where for mark in "*?["):
                 _require_file(name, where)
@@ -116,9 +126,9 @@ def read(content: Mapping[str, Any], name: str) -> Recipe:
         if key not in KEYS:
             raise UsageError(f"{name}: unknown key {key!r}; keys: {', '.join(KEYS)}")
     corpora = content.get("corpora")
-    if isinstance(corpora, list):
-        corpora = {str(one): str(one) for one in corpora}
-    if not isinstance(corpora, dict) or not corpora:
+    if isinstance(corpora, dict):
+        corpora = [f"{key}={value}" for key, value in corpora.items()]
+    if not isinstance(corpora, list) or not corpora:
         raise UsageError(f"{name}: corpora: give a list of names, or name: path")
     models = content.get("models", ["gpt"])
     if not isinstance(models, list) or not models:
@@ -130,16 +140,20 @@ def read(content: Mapping[str, Any], name: str) -> Recipe:
     for key in fit:
         if key in DECIDED:
             raise UsageError(f"{name}: fit: {key} is what the study itself decides")
-    overrides = _mapping(content, "overrides", name)
+    overrides = _mappings(content, "overrides", name)
+    for model in overrides:
+        if model not in models:
+            hint = near(model, models)
+            raise UsageError(f"{name}: overrides: {model} is not among models{hint}")
     return Recipe(
         Path(name).stem,
-        {str(key): str(value) for key, value in corpora.items()},
+        _named(map(str, corpora), f"{name}: corpora"),
         tuple(map(str, models)),
         fit,
         {model: _flat(options) for model, options in overrides.items()},
-        tuple(_prompt(one, name) for one in content.get("prompts") or []),
+        _prompts(content, name),
         early,
-        _mapping(content, "options", name),
+        _mappings(content, "options", name),
         seed,
     )
 
@@ -149,23 +163,63 @@ def is_path(where: str) -> bool:
     return any(mark in where for mark in "/\\*.") or Path(where).exists()
 
 
+def _named(words: Iterable[str], said: str) -> dict[str, str]:
+    """``name=where``, a named corpus, or a path, which is called by its stem."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, where = (part.strip() for part in word.partition("="))
+        if not name or (equals and not where):
+            raise UsageError(
+                f"{said}: give names, as kjv,pydoc, or name=PATH,name=PATH"
+            )
+        if not equals and is_path(name):
+            name, where = Path(name).name.split(".")[0], name
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"{said}: {name!r} is no name for a corpus (letters, digits, '.', '-' "
+                f"and '_'); give name={where or name}"
+            )
+        if name in found:
+            raise UsageError(f"{said}: {name} is named twice; give name=PATH")
+        found[name] = where or name
+    return found
+
+
 def _require_file(name: str, where: str) -> None:
     if not Path(where).exists():
         raise UsageError(f"--corpora {name}={where}: no such file or folder")
 
 
 def _mapping(content: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
-    found = content.get(key) or {}
+    found = {} if content.get(key) is None else content[key]
     if not isinstance(found, dict):
         raise UsageError(f"{name}: {key}: expected a mapping")
     return found
+
+
+def _mappings(
+    content: Mapping[str, Any], key: str, name: str
+) -> dict[str, dict[str, Any]]:
+    """A mapping of mappings."""
+    found = _mapping(content, key, name)
+    return {str(one): _mapping(found, one, f"{name}: {key}") for one in found}
+
+
+def _prompts(content: Mapping[str, Any], name: str) -> tuple[Prompt, ...]:
+    found = content.get("prompts") or []
+    if not isinstance(found, list):
+        raise UsageError(f"{name}: prompts: expected a list")
+    return tuple(_prompt(one, name) for one in found)
 
 
 def _prompt(one: Any, name: str) -> Prompt:
     keys = {"prompt", "target", "home"}
     if not isinstance(one, dict) or not {"prompt", "target"} <= set(one) <= keys:
         raise UsageError(f"{name}: prompts: each has prompt, target and home")
-    return Prompt(str(one["prompt"]), str(one["target"]), tuple(one.get("home") or ()))
+    home = one.get("home") or []
+    if not isinstance(home, list):
+        raise UsageError(f"{name}: prompts: home: give a list of corpora, as [{home}]")
+    return Prompt(str(one["prompt"]), str(one["target"]), tuple(map(str, home)))
 
 
 def _flat(options: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """What a student hands in: the findings in the lab's order, as a page and Markdown."""
 
+import hashlib
 from pathlib import Path
 
+from lmzoo import __version__
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.report.finding import Finding
@@ -39,14 +41,14 @@ def contents(study: Study) -> list[Section]:
     made = [_summary(study)]
     for number, title in SECTIONS.items():
         found = study.of(number)
-        if not found and number == "XI":
-            continue
         heading = f"{number}. {title}"
         refused = [
             f"{name}: not possible here: {why}"
             for name, why in study.refused.items()
             if _section_of(name) == number
         ]
+        if number == "XI" and not found and not refused:
+            continue
         lead = domains(study) if number == "IX" else None
         first = [lead] if lead else []
         every = [*first, *(one for _, one in found)]
@@ -78,7 +80,8 @@ def _lead(found: list[Finding], number: str) -> list[str]:
         "V": "Measured anew from the checkpoints alone, not read from the log.",
         "VI": "Rows are models, columns are texts; the split is named below.",
         "VII": "Every ordered pair of corpora, from the last checkpoint.",
-        "VIII": "The same from an earlier checkpoint, against the last one.",
+        "VIII": "The same from an earlier checkpoint, beside the last one: counts "
+        "of cases are of both starts.",
         "IX": "What each model expects after each of the fixed prompts.",
         "X": "How much each position of a prompt matters to the target character; "
         "out of its domain before and after few-shot training.",
@@ -92,10 +95,12 @@ def _summary(study: Study) -> Section:
         f"{plural(len(recipe.models), 'kind')} of model ({listed(recipe.models)}), "
         f"each trained on {listed(list(recipe.corpora))}: sections I to X of the lab."
     ]
-    for number in ("VI", "VII", "VIII"):
-        for _, one in study.of(number)[:1]:
-            held = [line for line in one.text if line.startswith("held-out")]
-            text += (held or one.text)[:1]
+    for number, wanted in (("VI", "held-out"), ("VII", ""), ("VIII", "Starting from")):
+        for step, one in study.of(number):
+            lines = [line for line in one.text if line.startswith(wanted)] or one.text
+            model, _, _ = step.name.removeprefix("fewshot-").rpartition("-")
+            whose = f"{model}: " if model and len(recipe.models) > 1 else ""
+            text += [f"{whose}{line}" for line in lines[:1]]
     if lead := domains(study):
         text += lead.text[:1]
     notes = [f"not possible: {name}: {why}" for name, why in study.refused.items()]
@@ -119,7 +124,7 @@ def _section_of(step: str) -> str:
 
 
 def _pictures(study: Study, sections: list[Section]) -> tuple[dict[str, str], str]:
-    """Each figure -> its PNG, relative to the Markdown file."""
+    """Each figure -> its PNG, relative to the Markdown file; drawn when it is new."""
     try:
         import matplotlib  # noqa: F401  # the extra plots
     except ImportError:
@@ -135,8 +140,12 @@ def _pictures(study: Study, sections: list[Section]) -> tuple[dict[str, str], st
         raise UsageError(f"{folder}: {error.strerror or error}") from error
     for section in sections:
         for svg in [*section.wide, *section.figures]:
-            name = f"figure-{len(made) + 1:02d}.png"
-            if svg not in made:
+            drawn = hashlib.sha256(f"{__version__}\n{svg}".encode()).hexdigest()
+            name = f"figure-{drawn[:16]}.png"
+            if svg not in made and not (folder / name).is_file():
                 write_atomically(folder / name, png(svg))
-                made[svg] = f"{PICTURES}/{name}"
+            made[svg] = f"{PICTURES}/{name}"
+    for old in folder.glob("figure-*.png"):
+        if f"{PICTURES}/{old.name}" not in made.values():
+            old.unlink()
     return made, ""

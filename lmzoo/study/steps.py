@@ -1,19 +1,22 @@
 """The sections of the lab, in its order, as steps: each one a probe and its options."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmzoo import runs
 from lmzoo.analysis.history import History
+from lmzoo.analysis.prompts import read_prompt
 from lmzoo.analysis.transfer.fewshot import fewshot
 from lmzoo.analysis.transfer.matrix import matrix
+from lmzoo.errors import UsageError
 from lmzoo.registry import probes
 from lmzoo.report.finding import Finding
 from lmzoo.study.adapted import adapted_runs
 from lmzoo.study.architecture import architecture
+from lmzoo.study.options import extra_probes
 from lmzoo.study.recipe import Prompt, Recipe
 
 SECTIONS = {
@@ -34,7 +37,7 @@ OWN: dict[str, Callable[..., Finding]] = {
     "transfer-matrix": matrix,
     "transfer-fewshot": fewshot,
 }
-BUILT_IN = "lmzoo"
+Open = Callable[[str | Path], History]  # each run once
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Step:
         subject: what the probe is given first: a run, several, or corpora.
         options: of the probe.
         runs: folders whose checkpoints decide what is found.
-        hidden: options that say where files go, not what is found.
+        hidden: options that say where things are, not what is found.
+        makes: a folder of runs that it leaves behind.
     """
 
     section: str
@@ -58,10 +62,21 @@ class Step:
     options: dict[str, Any] = field(default_factory=dict)
     runs: tuple[Path, ...] = ()
     hidden: dict[str, Any] = field(default_factory=dict)
+    makes: Path | None = None
 
-    def run(self, subject: Any) -> Finding:
-        """Do it; ``subject`` may be the open run instead of its path."""
-        function = OWN[self.probe] if self.probe in OWN else probes.load(self.probe)
+    @property
+    def function(self) -> Callable[..., Finding]:
+        """The probe itself."""
+        return OWN[self.probe] if self.probe in OWN else probes.load(self.probe)
+
+    def run(self, opened: Open) -> Finding:
+        """Do it, with open runs where a probe takes them: a checkpoint is read once."""
+        subject, function = self.subject, self.function
+        if self.probe.startswith("transfer-"):
+            subject = [opened(path) for path in subject]
+        elif isinstance(subject, str):
+            first = next(iter(inspect.signature(function).parameters.values()))
+            subject = opened(subject) if "History" in str(first.annotation) else subject
         return function(subject, **self.options, **self.hidden)
 
 
@@ -94,21 +109,36 @@ def steps(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
     return made
 
 
-def attributions(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Step]:
-    """Section X: each model on each prompt; out of its domain before and after."""
+def attributions(
+    recipe: Recipe, places: dict[str, Path], folder: Path, opened: Open
+) -> tuple[list[Step], dict[str, str]]:
+    """Section X: each model on each prompt; out of its domain before and after.
+
+    Returns:
+        The steps; and name of what is missing -> why: an "after" without its model.
+    """
     made: list[Step] = []
+    missing: dict[str, str] = {}
     for name, path in places.items():
-        found = adapted_runs(folder / "adapted", path)
+        found = adapted_runs(folder / "adapted" / recipe.runs()[name][0], path)
         for i, prompt in enumerate(recipe.prompts):
+            step = f"attribution-{name}-{i + 1}"
             options = {"prompt": prompt.text, "target": prompt.target}
             options |= {"methods": "grad_norm", **recipe.of("attribution")}
-            after = found.get(_home_text(recipe, places, name, prompt))
-            made += _attributed(f"attribution-{name}-{i + 1}", path, after, options)
-    return made
+            home = _home_text(recipe, places, name, prompt)
+            after = found.get(home)
+            if home and after is None:
+                missing[f"{step}-after"] = "few-shot training left no model of this run"
+            try:
+                made += _attributed(step, path, after, options, opened)
+            except UsageError as error:
+                missing[f"{step}-after"] = " ".join(str(error).split())
+                made += _attributed(step, path, None, options, opened)
+    return made, missing
 
 
 def _attributed(
-    name: str, before: Path, after: Path | None, options: dict[str, Any]
+    name: str, before: Path, after: Path | None, options: dict[str, Any], opened: Open
 ) -> list[Step]:
     """In one figure where both read the prompt alike, else in one each.
 
@@ -117,18 +147,22 @@ def _attributed(
     """
     if after is None:
         return [Step("X", name, "attribution", str(before), options, (before,))]
-    one, other = (
-        History(path).tokenizer.encode(options["prompt"]).tolist()
-        for path in (before, after)
-    )
+    one, other = (_read(opened(path), options) for path in (before, after))
     if one == other:
-        both = {**options, "against": str(after)}
-        return [Step("X", name, "attribution", str(before), both, (before, after))]
+        beside = {"against": opened(after)}
+        both = (before, after)
+        return [Step("X", name, "attribution", str(before), options, both, beside)]
     last = {**options, "checkpoints": "last"}
     return [
         Step("X", name, "attribution", str(before), options, (before,)),
         Step("X", f"{name}-after", "attribution", str(after), last, (after,)),
     ]
+
+
+def _read(run: History, options: dict[str, Any]) -> tuple[list[str], str | None]:
+    """How a run reads the prompt, and what of the target it does not know."""
+    read = read_prompt(run, options["prompt"], window=True)
+    return read.labels, run.tokenizer.first_unknown(options["target"])
 
 
 def _home_text(
@@ -169,20 +203,19 @@ def _few_shot(recipe: Recipe, places: dict[str, Path], folder: Path) -> list[Ste
     made: list[Step] = []
     if len(recipe.corpora) < 2:
         return made
-    hidden = {"kept": str(folder / "trained")}
     for model in recipe.models:
+        hidden = {"kept": str(folder / "trained" / model)}
+        save = folder / "adapted" / model
         paths = tuple(places[f"{model}-{corpus}"] for corpus in recipe.corpora)
         whole, options = [str(path) for path in paths], recipe.of("fewshot")
-        saved = {**hidden, "save": str(folder / "adapted")}
-        starts = [("VII", "last", saved)]
+        probe, given = "transfer-fewshot", {**options, "start": "last"}
+        into = {**hidden, "save": str(save)}
+        name = f"fewshot-{model}"
+        made.append(Step("VII", f"{name}-last", probe, whole, given, paths, into, save))
         if recipe.early is not None:
-            starts.append(("VIII", f"{recipe.early},last", hidden))
-        for section, start, into in starts:
-            name = f"fewshot-{model}-{'early' if section == 'VIII' else 'last'}"
-            given = {**options, "start": start}
-            made.append(
-                Step(section, name, "transfer-fewshot", whole, given, paths, into)
-            )
+            given = {**options, "start": f"{recipe.early},last"}
+            name = f"{name}-early"
+            made.append(Step("VIII", name, probe, whole, given, paths, hidden))
     return made
 
 
@@ -206,9 +239,7 @@ def _abroad(recipe: Recipe, run: str) -> str:
 def _extra(recipe: Recipe, places: dict[str, Path]) -> list[Step]:
     """Probes that lmzoo does not bring: of ``--extra-probe``, of other packages."""
     made: list[Step] = []
-    for name, entry in probes.entries()[0].items():
-        if entry.source == BUILT_IN:
-            continue
+    for name in extra_probes():
         first = next(iter(inspect.signature(probes.load(name)).parameters), "")
         if first == "corpora":
             corpora = list(recipe.corpora.values())
@@ -233,8 +264,3 @@ def home_prompt(recipe: Recipe, run: str) -> Prompt | None:
 def in_domain(recipe: Recipe, run: str, prompt: Prompt) -> bool:
     """Whether a run was trained on text like the prompt."""
     return recipe.runs()[run][1] in prompt.home
-
-
-def one_of(found: Sequence[Step], section: str) -> list[Step]:
-    """The steps of a section."""
-    return [step for step in found if step.section == section]

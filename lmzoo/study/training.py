@@ -78,15 +78,21 @@ def finished(place: Path) -> bool:
 
 def _require_same(recipe: Recipe, folder: Path) -> None:
     file = folder / RECORD
-    wanted = {name: recipe.arguments(name) for name in recipe.runs()}
+    wanted = {
+        "runs": {name: recipe.arguments(name) for name in recipe.runs()},
+        "texts": recipe.texts(),
+    }
     if file.is_file():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{file} cannot be read: {error}") from error
         if before != wanted:
+            how = "otherwise"
+            if isinstance(before, dict) and before.get("runs") == wanted["runs"]:
+                how = "on other texts: a file has changed since"
             raise UsageError(
-                f"{folder} holds a study whose models were trained otherwise; choose "
+                f"{folder} holds a study whose models were trained {how}; choose "
                 f"another --out, or leave it out"
             )
         return

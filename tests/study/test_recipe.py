@@ -45,6 +45,29 @@ def test_other_texts_take_the_places(tmp_path: Path) -> None:
     assert found.digest() != recipe().digest()
 
 
+def test_a_path_without_a_name_is_called_by_its_stem(tmp_path: Path) -> None:
+    file = tmp_path / "texts" / "hardy.v2.txt"
+    file.parent.mkdir()
+    file.write_text("text")
+    found = recipe(corpora=["kjv"]).with_corpora(f"{file},kjv")
+
+    assert found.corpora == {"hardy": str(file), "kjv": "kjv"}
+    assert list(found.runs()) == ["gpt-hardy", "gpt-kjv", "lstm-hardy", "lstm-kjv"]
+    assert recipe(corpora=[str(file)]).corpora == {"hardy": str(file)}
+
+
+def test_another_text_in_the_same_file_is_another_study(tmp_path: Path) -> None:
+    file = tmp_path / "hardy.txt"
+    file.write_text("text")
+    found = recipe().with_corpora(f"math={file},kjv")
+    before = found.digest()
+    assert found.digest() == before
+    assert list(found.texts()) == ["math"]
+
+    file.write_text("another text")
+    assert found.digest() != before
+
+
 def test_what_is_trained_decides_the_folder() -> None:
     assert recipe().digest() == recipe(options={"samples": {"seed": 3}}).digest()
     assert recipe().digest() != recipe(seed=3).digest()
@@ -69,6 +92,19 @@ def test_a_run_has_the_prompt_of_its_domain() -> None:
         ({"fit": {"data": {"corpus": "kjv"}}}, "what the study itself decides"),
         ({"fit": [1]}, "fit: expected a mapping"),
         ({"prompts": [{"prompt": "a"}]}, "prompt, target and home"),
+        ({"prompts": {"prompt": "a"}}, "prompts: expected a list"),
+        (
+            {"prompts": [{"prompt": "a", "target": "b", "home": "math"}]},
+            r"give a list of corpora, as \[math\]",
+        ),
+        ({"overrides": {"lstm": 3}}, "overrides: lstm: expected a mapping"),
+        (
+            {"overrides": {"lstn": {"model": {"d_model": 8}}}},
+            "overrides: lstn is not among models; did you mean 'lstm'",
+        ),
+        ({"options": {"softmax": 3}}, "options: softmax: expected a mapping"),
+        ({"corpora": {"a/b": "kjv"}}, "'a/b' is no name for a corpus"),
+        ({"corpora": ["texts/*.txt"]}, "is no name for a corpus"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict[str, Any], says: str) -> None:
@@ -83,6 +119,8 @@ def test_mistakes_are_one_line(changes: dict[str, Any], says: str) -> None:
         ("=x", "give names"),
         ("kjv,kjv", "named twice"),
         ("math=/no/such/file.txt", "no such file"),
+        ("a/math.txt,b/math.txt", "math is named twice; give name=PATH"),
+        ("x/y=kjv", "'x/y' is no name for a corpus"),
     ],
 )
 def test_corpora_that_cannot_be_meant(typed: str, says: str) -> None:

@@ -15,6 +15,7 @@ from lmzoo.analysis.passes import (
 from lmzoo.analysis.probes.distributions import Path, along, greedy, hardened
 from lmzoo.analysis.prompts import Prompt
 from lmzoo.analysis.texts import text_for
+from lmzoo.errors import UsageError
 from lmzoo.generation import never_made
 from lmzoo.report.words import visible
 from lmzoo.text.datamodule import TextDataModule
@@ -76,6 +77,12 @@ def texts_for(history: History, tokens: int, corpus: str) -> list[Text]:
         split = held_out(data)
         where = passage(model, data, split, tokens)
         found.append(Text(data.corpus_name, split, data, where))
+    own, other = (text.data.describe()["sha256"] for text in (found[0], found[-1]))
+    if corpus and own == other:
+        raise UsageError(
+            f"--corpus {corpus} is the text that the run was trained on; name another, "
+            f"or leave it out"
+        )
     if corpus and found[0].name == found[1].name:
         found[1] = Text(corpus, found[1].split, found[1].data, found[1].where)
     return found
@@ -170,6 +177,7 @@ def data_of(
                 "split": text.split,
                 "tokens": len(text.where.targets),
                 "domain": "out" if i else "in",
+                "unknown": text.data.describe()["splits"][text.split]["oov_share"],
             }
             for i, text in enumerate(texts)
         ],

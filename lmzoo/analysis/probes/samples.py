@@ -19,6 +19,7 @@ from lmzoo.report.words import NONE, count, listed, percent, plural
 from lmzoo.text.spans import Spans
 
 REAL = "held-out text"
+ENOUGH = 4  # samples for an interval: Student's factor is 12.7 with two, 4.3 with three
 HEADS = {
     "known_words": "real words",
     "repetition": "repetition",
@@ -133,14 +134,17 @@ def _said(made: Sequence[Made], real: Averages | None, number: int) -> list[str]
 
 def _beside(last: Made, real: Averages) -> str:
     """How the last samples differ from real text, as far as that can be told."""
-    if len(last.texts) < 2:
+    number = len(last.texts)
+    if number < ENOUGH:
         known = last.figures["known_words"]
         words = "" if not known.values else (
             f" ({_share(known)} real words, {_share(real['known_words'])} in {REAL})"
         )  # fmt: skip
+        few = "has no interval" if number == 1 else "have intervals too wide to compare"
         return (
-            f"One sample of step {last.step:,} has no interval, so what sets it apart "
-            f"from {REAL} cannot be told{words}; give --num_samples 5."
+            f"{plural(number, 'sample')} of step {last.step:,} {few}, so what sets "
+            f"{'it' if number == 1 else 'them'} apart from {REAL} cannot be "
+            f"told{words}; give --num_samples 5."
         )
     if gaps := _unlike(last.figures, real):
         return (
@@ -148,8 +152,9 @@ def _beside(last: Made, real: Averages) -> str:
             f"{last.step:,} lie {'; '.join(gaps)}."
         )
     return (
-        f"At step {last.step:,} none of these figures is set apart from {REAL} of the "
-        "same length (their 95 % intervals meet)."
+        f"By {number} samples none of these figures of step {last.step:,} is told "
+        f"apart from {REAL} of the same length (their 95 % intervals meet), which does "
+        "not show that they are alike."
     )
 
 

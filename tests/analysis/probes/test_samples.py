@@ -51,6 +51,9 @@ def test_one_sample_claims_no_more_than_it_can(zoo: Zoo) -> None:
     one = samples(str(zoo("gpt")), max_new_tokens=60, num_samples=1)
     assert "cannot be told" in one.text[1]
     assert not any("set apart from" in text and "none" in text for text in one.text)
+    few = samples(str(zoo("gpt")), max_new_tokens=60, num_samples=3)
+    assert "3 samples of step 30 have intervals too wide" in few.text[1]
+    assert "told apart" not in few.text[1]
     several = samples(str(zoo("gpt")), max_new_tokens=60, num_samples=4)
     assert "below it in real words" in several.text[1]
 

@@ -144,3 +144,15 @@ def test_the_prompt_follows_the_runs_policy(
     with pytest.raises(UsageError, match="refuses"):
         read_prompt(History(tmp_path / "error"), "t£h")
     assert read_prompt(History(tmp_path / "error"), "th").notes == []
+
+
+def test_the_runs_own_text_is_not_out_of_domain(zoo: Zoo, tmp_path: Path) -> None:
+    own, copy = zoo("gpt").parent / "story.txt", tmp_path / "copy.txt"
+    copy.write_text(own.read_text())
+    for text in (own, copy):
+        with pytest.raises(UsageError, match="is the text that the run was trained on"):
+            softmax(str(zoo("gpt")), prompt=PROMPT, corpus=str(text))
+    copy.write_text(own.read_text() + "zzz")
+    found = softmax(str(zoo("gpt")), prompt=PROMPT, corpus=str(copy))
+    assert [one["domain"] for one in found.data["texts"]] == ["in", "out"]
+    assert 0 <= found.data["texts"][1]["unknown"] < 0.1
