@@ -16,12 +16,12 @@ HERE = Path(__file__).parent
 
 def test_every_section_is_in_the_report(first: Result, tiny: Tiny) -> None:
     page = (tiny.place / "report.html").read_text()
-    numbers = re.findall(r"<h2>([IVX]+)\. ", page)
+    numbers = re.findall(r"<h2[^>]*>([IVX]+)\. ", page)
 
     assert numbers == ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X"]
     assert "Beside the lab" in page
     assert "<script" not in page
-    assert not re.search(r'(src|href)="', page)
+    assert not re.search(r'(src|href)="[^#]', page)
     assert tiny.counts(first)[1] == 0
 
 
