@@ -59,3 +59,9 @@ def where(corpus: str) -> dict[str, Any]:
     if Path(corpus).exists() or any(mark in corpus for mark in "/\\*"):
         return {"corpus": None, "path": corpus}
     return {"corpus": corpus, "path": None}
+
+
+def is_own(run: Run, data: TextDataModule) -> bool:
+    """Whether ``data`` is the text that the run was trained on."""
+    stored = (run.stored["data"].get("described") or {}).get("sha256")
+    return data.describe()["sha256"] == stored

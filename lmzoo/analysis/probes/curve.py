@@ -1,6 +1,7 @@
 """The loss curve of a run, made again from nothing but its checkpoints."""
 
 import math
+import re
 
 from lmzoo.analysis.history import History, open_history
 from lmzoo.analysis.passes import (
@@ -11,7 +12,7 @@ from lmzoo.analysis.passes import (
     passage,
 )
 from lmzoo.analysis.probes.checkpoint_losses import Loss, Point, logged, measurer
-from lmzoo.analysis.texts import text_for
+from lmzoo.analysis.texts import is_own, text_for
 from lmzoo.errors import UsageError
 from lmzoo.report.charts import Curve
 from lmzoo.report.finding import Finding
@@ -56,7 +57,8 @@ def curve(
     split = held_out(data)
     held = passage(model, data, split, max_tokens)
     train = passage(model, data, "train", len(held.targets))
-    log = logged(history) if held.whole and split == "val" and not corpus else {}
+    own = is_own(history.run, data)
+    log = logged(history) if held.whole and split == "val" and own else {}
     measure = measurer(train, data, "train"), measurer(held, data, split)
     points = [
         Point(
@@ -66,12 +68,14 @@ def curve(
         )
         for step in steps
     ]
+    elsewhere = "" if own else f", read on {data.corpus_name}"
+    name = history.name + elsewhere
     return Finding(
-        "curve",
-        f"Loss curve from checkpoints: {history.name}",
-        text=_said(points, PARTS[split]),
+        "curve" if own else f"curve-{plain(data.corpus_name)}",
+        f"Loss curve from checkpoints: {name}",
+        text=[*_another(history, data, own), *_said(points, PARTS[split])],
         tables=[_table(points, PARTS[split])],
-        figures={"loss": _chart(history, points, PARTS[split])},
+        figures={"loss": _chart(name, points, PARTS[split])},
         notes=_notes(points, train, held, data, split, context_rule(held, model)),
         rows=[point.plain() for point in points],
         data={
@@ -86,6 +90,20 @@ def curve(
 
 
 # ---- what is shown -------------------------------------------------------------------
+
+
+def _another(history: History, data: TextDataModule, own: bool) -> list[str]:
+    if own:
+        return []
+    return [
+        f"{history.name} was not trained on {data.corpus_name}: train and held-out are "
+        "the parts of that text here."
+    ]
+
+
+def plain(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _said(points: list[Point], name: str) -> list[str]:
@@ -153,7 +171,7 @@ def _table(points: list[Point], name: str) -> Table:
     return Table(heads, rows, caption, words=(), kinds={best: "best"})
 
 
-def _chart(history: History, points: list[Point], name: str) -> str:
+def _chart(name_of_run: str, points: list[Point], name: str) -> str:
     steps = [float(point.step) for point in points]
 
     def line(label: str, losses: list[Loss], style: int) -> Curve:
@@ -167,7 +185,7 @@ def _chart(history: History, points: list[Point], name: str) -> str:
         line("train", [point.train for point in points], 0),
         line(name, [point.held_out for point in points], 1),
     ]
-    title = f"{history.name}: loss, from checkpoints alone"
+    title = f"{name_of_run}: loss, from checkpoints alone"
     return lines(curves, title, "optimizer steps", "nats per token")
 
 

@@ -53,7 +53,16 @@ def figures(
         for look in pair
     }
     title = f"{first.method}: what matters for {of}"
-    drawn = {"bars": bars(read.labels, series, title, "importance / largest")}
+    drawn = {
+        "bars": bars(
+            read.labels,
+            series,
+            title,
+            "importance / largest",
+            counted="positions",
+            one_scale=True,
+        )
+    }
     legend = "importance / largest of the row"
     if len({look.step for look in looks}) == 1:
         return {**drawn, "heat": _heat(f"What matters for {of}", read, looks + beside,

@@ -124,4 +124,10 @@ def test_another_text_can_be_named(zoo: Zoo, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("jumps over the lazy fox and waits\n" * 60)
     found = curve(str(zoo("bigram")), corpus=str(tmp_path / "other.txt"))
     assert found.data["corpus"] == "other"
+    assert found.name == "curve-other"  # beside that of its own text
+    assert found.title.endswith("read on other")
+    assert "was not trained on other" in found.text[0]
+    own = curve(str(zoo("bigram")))
+    assert own.name == "curve"
+    assert not any("not trained on" in line for line in own.text)
     assert all(row["logged_val_nll"] is None for row in found.rows)
