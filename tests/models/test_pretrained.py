@@ -99,7 +99,7 @@ def test_without_transformers_it_says_what_to_install(
 def test_it_needs_a_source_to_be_trained() -> None:
     result = command("fit --model pretrained")
     assert result.code == 2
-    assert "--init_from FOLDER" in result.err
+    assert "--model.source FOLDER_OR_NAME" in result.err
 
 
 @needs_stories
