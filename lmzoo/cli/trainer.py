@@ -149,6 +149,7 @@ class TrainCLI(LightningCLI):
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
         if self.command == "fit":
+            callbacks.append(self.freezing)
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
                 trainer, self.datamodule, self.early_stopping
@@ -180,6 +181,9 @@ class TrainCLI(LightningCLI):
         if self.plan.weights is not None:
             weights = self.plan.weights
             self.notes += warm_start(self.model, self.datamodule, weights)
+        if self.command == "fit":
+            self.freezing = self.config_init[self.command]["freeze"]
+            self.notes += self.freezing.apply(self.model)
         if config.compile:
             self.model.compile()
 
