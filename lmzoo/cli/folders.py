@@ -34,7 +34,12 @@ FIXED = (
     "freeze.",
     "seed_everything",
 )
-FREE = ("trainer.max_steps", "trainer.val_check_interval", "data.tokenizer_state")
+FREE = (
+    "trainer.max_steps",
+    "trainer.val_check_interval",
+    "data.tokenizer_state",
+    "data.extend_tokenizer",  # once, at the start of a run
+)
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 

@@ -6,6 +6,7 @@ Hu et al. 2021 (arXiv 2106.09685). B starts at zero, so that the network with fr
 adapters computes what it did without them.
 """
 
+import warnings
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,7 +57,9 @@ def add_adapters(
         target_modules="all-linear" if targets is None else targets,
     )
     try:
-        inject_adapter_in_model(config, network, NAME)
+        with warnings.catch_warnings():  # of layers that hold their matrix transposed
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            inject_adapter_in_model(config, network, NAME)
     except ValueError as error:
         raise ValueError(f"lora_targets {targets}: {first_line(error)}") from error
 
@@ -93,8 +96,8 @@ def received(own: dict[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tens
         )
     if adapted:
         return given
-    taken = {
-        name: given.get(name.replace(OUTSIDE, "."), tensor)
-        for name, tensor in own.items()
-    }
-    return {**given, **taken}
+    if not any(OUTSIDE in name for name in own):
+        return given
+    plain = {name: name.replace(OUTSIDE, ".") for name in own}
+    fresh = {name: tensor for name, tensor in own.items() if ".lora_" in name}
+    return fresh | {name: given[n] for name, n in plain.items() if n in given}

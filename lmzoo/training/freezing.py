@@ -114,6 +114,11 @@ class Freezing(BaseFinetuning):
 
     # ---- Lightning's hooks ----------------------------------------------------------
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Freeze before training; measuring needs none of it."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
     def freeze_before_training(self, pl_module: LightningModule) -> None:
         """Apply the policy, unless it was applied already."""
         if not self._applied:
