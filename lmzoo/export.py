@@ -22,7 +22,7 @@ from lmzoo import onnx, portable
 from lmzoo.errors import UsageError
 from lmzoo.files import whole, write_json
 from lmzoo.generation import never_made
-from lmzoo.models import gpt2
+from lmzoo.models import gpt2, lora
 from lmzoo.runs import Run
 from lmzoo.text.exchange import library_tokenizer
 
@@ -103,7 +103,7 @@ def write_hf(run: Run, folder: Path) -> list[str]:
         tensors = gpt2.to_tensors(state)
     elif name == "pretrained":
         config = dict(model.arguments["source"] or {})
-        tensors = _once(model.merged())
+        tensors = _once(lora.merged(model.network))
     else:
         raise UsageError(
             f"--to hf: transformers has no counterpart of a {name!r}; hf takes gpt and "

@@ -64,7 +64,7 @@ def add_adapters(
         raise ValueError(f"lora_targets {targets}: {first_line(error)}") from error
 
 
-def merged(network: nn.Module) -> dict[str, Tensor]:
+def merged(network: Any) -> dict[str, Tensor]:
     """The tensors of ``network`` as they were named, the adapters added into them."""
     deltas: dict[str, Tensor] = {}
     for name, module in network.named_modules():

@@ -166,10 +166,6 @@ class Pretrained(LanguageModel):
         """Weights without adapters are taken under the names that they have beside."""
         return lora.received(self.state_dict(), state)
 
-    def merged(self) -> dict[str, Tensor]:
-        """The network's tensors as transformers names them, adapters merged."""
-        return lora.merged(self.network)
-
     def _continue(
         self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

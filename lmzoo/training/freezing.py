@@ -22,8 +22,7 @@ class Freezing(BaseFinetuning):
     """Freeze parts of any model, and wake them by degrees if asked.
 
     Args:
-        patterns: names of parameters, with * and ?, that stay as they are for good;
-            ``lmzoo params`` lists names.
+        patterns: names of parameters, with * and ?, that stay as they are for good.
         blocks: the first so many blocks are frozen; -2 freezes all but the last two.
         embeddings: every embedding is frozen.
         all_but_head: everything but the last layer, which gives the logits, is frozen.
