@@ -6,10 +6,12 @@ tensors come back as float32, as near to what they were as the file holds them.
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from lmzoo.errors import UsageError, first_line
@@ -44,11 +46,12 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         # the library draws a progress bar; a command's output is its own
         with contextlib.redirect_stderr(io.StringIO()):
             config = _plain(load_gguf_checkpoint(str(file))["config"])
-            architecture, described, _ = get_gguf_tokenizer(str(file))
+            architecture, described, starts = get_gguf_tokenizer(str(file))
             tokenizer, _ = convert_gguf_tokenizer(architecture, described)
             parsed = load_gguf_checkpoint(
                 str(file), return_tensors=True, model_to_load=_skeleton(config)
             )
+        text = _settled(tokenizer, len(described["tokens"]), starts)
     except ImportError as error:
         raise UsageError(
             f"{file}: GGUF files need transformers and gguf: pip install 'lmzoo[hf]'"
@@ -57,7 +60,24 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         raise UsageError(
             f"{file}: transformers cannot read this GGUF file ({first_line(error)})"
         ) from error
-    return config, parsed["tensors"], tokenizer.to_str()
+    return config, parsed["tensors"], text
+
+
+def _settled(tokenizer: Any, rows: int, starts: dict[str, Any]) -> str:
+    """The tokenizer as the file means it.
+
+    Without tokens that the library adds of itself, for which the model has no row; with
+    the start of a text in front where the file asks for it.
+    """
+    start = str(starts.get("bos_token")) if starts.get("add_bos_token") else ""
+    known = tokenizer.token_to_id(start)
+    if known is not None:
+        tokenizer.post_processor = TemplateProcessing(
+            single=[start, "$A"], special_tokens=[(start, known)]
+        )
+    spec = json.loads(tokenizer.to_str())
+    spec["added_tokens"] = [t for t in spec["added_tokens"] if t["id"] < rows]
+    return json.dumps(spec)
 
 
 def _skeleton(config: dict[str, Any]) -> Any:
