@@ -6,8 +6,6 @@ it is a function of the model, the options and the step, so a resumed run is exa
 """
 
 import sys
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
+from lmzoo.training.parts import Parts, fitting
 
 
 class Freezing(BaseFinetuning):
@@ -81,8 +80,8 @@ class Freezing(BaseFinetuning):
                 or an interval with nothing to wake.
         """
         policy, parts = self.policy, Parts.of(model)
-        for_good = set(_fitting(policy["patterns"], parts.named, "--freeze.patterns"))
-        _fitting(policy["rates"], parts.named, "--freeze.rates")
+        for_good = set(fitting(policy["patterns"], parts.named, "--freeze.patterns"))
+        fitting(policy["rates"], parts.named, "--freeze.rates")
         resting = {
             name
             for name in _resting(policy, parts) - for_good
@@ -199,50 +198,6 @@ class Freezing(BaseFinetuning):
             module.training = False
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The names of a model's parameters, by where they belong; shared ones once."""
-
-    named: dict[str, nn.Parameter]
-    blocks: list[set[str]]
-    embeddings: set[str]
-    head: set[str]
-
-    @classmethod
-    def of(cls, model: Any) -> "Parts":
-        """The parts of any model; ``blocks`` and ``output_head`` are asked, if any."""
-        named = dict(model.named_parameters())
-        name_of = {id(parameter): name for name, parameter in named.items()}
-
-        def names(module: nn.Module | None) -> set[str]:
-            found = module.parameters() if module is not None else ()
-            return {name_of[id(parameter)] for parameter in found}
-
-        asked = getattr(model, "output_head", lambda: getattr(model, "head", None))
-        head = names(asked())
-        embeddings = set()
-        for module in model.modules():
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-                embeddings |= names(module)
-        blocks = [names(block) for block in model.blocks().values()]
-        inner = [block - embeddings - head for block in blocks]
-        return cls(named, [block for block in inner if block], embeddings, head)
-
-    def units(self, resting: set[str]) -> list[list[str]]:
-        """What is woken at a time: blocks from the top, the embeddings at the end.
-
-        Whatever is in no block (a last norm) is woken with the uppermost.
-        """
-        inside = set().union(*self.blocks) | self.embeddings
-        found = [resting & block for block in reversed(self.blocks)]
-        found = [unit for unit in found if unit]
-        others = resting - inside
-        if others:
-            found[:1] = [found[0] | others] if found else [others]
-        last = (resting & self.embeddings) - set().union(*found)
-        return [sorted(unit) for unit in [*found, last] if unit]
-
-
 def _resting(policy: dict[str, Any], parts: Parts) -> set[str]:
     """What the options freeze, but for what patterns name."""
     count, number = policy["blocks"], len(parts.blocks)
@@ -263,21 +218,6 @@ def _resting(policy: dict[str, Any], parts: Parts) -> set[str]:
             )
         frozen |= set(parts.named) - parts.head
     return frozen
-
-
-def _fitting(patterns: Any, named: dict[str, nn.Parameter], option: str) -> list[str]:
-    """Names that fit; every pattern must fit one."""
-    found: list[str] = []
-    for pattern in patterns:
-        fits = [name for name in named if fnmatchcase(name, pattern)]
-        if not fits:
-            example = ", ".join(list(named)[:3])
-            raise UsageError(
-                f"{option} {pattern}: no parameter has such a name; names are as "
-                f"{example}"
-            )
-        found += fits
-    return found
 
 
 def _frozen(module: nn.Module) -> bool:
