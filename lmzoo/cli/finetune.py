@@ -126,7 +126,7 @@ def _report(
     phrases: dict[str, list[Any]],
 ) -> None:
     from lmzoo import runs  # torch: after a typing error had its answer
-    from lmzoo.analysis import side_by_side  # the same
+    from lmzoo.analysis import side_by_side, side_by_side_page  # the same
     from lmzoo.cli.sources import open_source  # the same
     from lmzoo.report.page import html, markdown  # the same
 
@@ -138,7 +138,9 @@ def _report(
     cells = side_by_side.measured(models, int(wanted.get("most") or 0))
     generation = {"max_new_tokens": 60, **(wanted.get("generation") or {})}
     prompts = wanted.get("prompts") or []
-    sections, numbers = side_by_side.compared(models, cells, prompts, texts, generation)
+    sections, numbers = side_by_side_page.compared(
+        models, cells, prompts, texts, generation
+    )
     title = "Two models fine-tuned from one start"
     under = f"{wanted['source']} on {wanted['text']}"
     page, told = folder / "report.html", folder / "report.md"
