@@ -149,7 +149,7 @@ def _phrase(
         rows[-1].append(seen.get(name, "not known"))
     words = (0, len(HEADS))
     summary = Table([*HEADS, "in its training text"], rows, words=words)
-    shown = [visible(phrase.text)] if len(phrase.text) < 400 else []
+    shown = [phrase.text] if len(phrase.text) < 400 else []
     tables = [summary, *_by_token(columns), _next(models, phrase.text)]
     rules = dict.fromkeys(found.first_rule for _, found in columns)
     return Section(
@@ -222,11 +222,14 @@ def _observations(
     for i, (phrase, row) in enumerate(zip(phrases, scored, strict=True), 1):
         best = min(row, key=lambda one: one[1].totals()["bits_per_char"])
         inside = [m.name for m in tuned if known(m, phrase.text) == "all of it"]
+        counted = best[1].totals()["characters"]
+        partly = "" if counted == len(phrase.text) else " without its first token"
         caution = (
             f"; the {listed(inside)} had it in the training text" if inside else ""
         )
         told.append(
             f"Phrase {i} is least surprising to {best[0]}, "
-            f"{best[1].totals()['bits_per_char']:.3f} bits per character{caution}."
+            f"{best[1].totals()['bits_per_char']:.3f} bits per character"
+            f"{partly}{caution}."
         )
     return told
