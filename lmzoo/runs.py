@@ -47,7 +47,7 @@ def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
     Raises:
         UsageError: nothing there, not a checkpoint, damaged, or from an unknown model.
     """
-    if portable.is_folder(Path(path)):
+    if portable.is_portable(Path(path)):
         return Run(Path(path), portable.read(Path(path)))
     file, body = _find(path, which)
     return Run(file, _opened(file, body or verified_bytes(file)))

@@ -28,6 +28,8 @@ FLOORS = [
         "generation",
         "scoring",
         "runs",
+        "gguf",
+        "hub",
         "rebuild",
         "portable",
         "export",
@@ -44,9 +46,10 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "steps"}  # what one architecture file may import
+SHARED_BY_MODELS = {"base", "layers", "lora", "steps"}  # for architecture files
 OPTIONAL = {
     "captum",
+    "gguf",
     "gradio",
     "matplotlib",
     "onnx",

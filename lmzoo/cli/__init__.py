@@ -15,6 +15,8 @@ COMMANDS = {
     "fit": ("lmzoo.cli.train", "train a model on a text"),
     "validate": ("lmzoo.cli.train", "measure a run on the validation part of a text"),
     "test": ("lmzoo.cli.train", "measure a run on the test part of a text"),
+    "finetune": ("lmzoo.cli.finetune", "two models from one start, in one report"),
+    "split": ("lmzoo.cli.split", "cut a text into two by a criterion"),
     "compare": ("lmzoo.cli.compare", "train several models alike, in one table"),
     "generate": ("lmzoo.cli.generate", "continue a text with a run"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),

@@ -124,5 +124,6 @@ def _require_source(name: str, request: Request) -> None:
     if not asked and getattr(model_class(name), "pretrained", False):
         raise UsageError(
             f"--model {models.name_of_path(name)} has no weights of its own: give "
-            f"--init_from FOLDER, a causal language model that transformers saved"
+            f"--model.source FOLDER_OR_NAME, a causal language model that transformers "
+            f"saved (its tokenizer and context come along)"
         )

@@ -61,7 +61,8 @@ def score(
     """
     wanted = _text(text, file)
     choices = _texts(continuations)
-    others = [_imported(path, wanted) for path in import_]
+    scored = [read_imported(path, wanted) for path in import_]
+    others = [Column(name, "imported", found) for name, found in scored]
     where = given.device(device)
     columns = [
         _column(path, name, wanted, stride, top_k, choices, where)
@@ -174,14 +175,18 @@ def _texts(continuations: str) -> list[str]:
     return texts
 
 
-def _imported(path: str, text: str) -> Column:
+def read_imported(path: str, text: str) -> tuple[str, Score]:
+    """The name and the score that a file of another model's log-probabilities holds.
+
+    Raises:
+        UsageError: not such a file, or of another text.
+    """
     try:
         content = "".join(read_text(Path(path), Notes()))
         data = loads(content)
     except (JSONDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); see --help") from error
-    name, score = scoring.imported(data, text, path)
-    return Column(name, "imported", score)
+    return scoring.imported(data, text, path)
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.training.checkpoints import Checkpoints
 from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.freezing import Freezing
 from lmzoo.training.telemetry import Samples
 
 
@@ -50,6 +51,7 @@ def add_sections(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")
     parser.add_lightning_class_args(Samples, "samples")
+    parser.add_lightning_class_args(Freezing, "freeze")
     parser.add_argument(
         "--budget.seconds",
         type=float | None,

@@ -148,6 +148,7 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
+        callbacks.append(self.freezing)
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
@@ -180,6 +181,9 @@ class TrainCLI(LightningCLI):
         if self.plan.weights is not None:
             weights = self.plan.weights
             self.notes += warm_start(self.model, self.datamodule, weights)
+        self.freezing = self.config_init[self.command]["freeze"]
+        if self.command == "fit":
+            self.notes += self.freezing.apply(self.model)
         if config.compile:
             self.model.compile()
 

@@ -187,6 +187,15 @@ class LanguageModel(TrainingSteps):
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
         return {n: m for n, m in self.named_children() if n != "metrics"}
 
+    def output_head(self) -> nn.Module | None:
+        """The last layer, from features to logits: what is called ``head``, if any."""
+        found = getattr(self, "head", None)
+        return found if isinstance(found, nn.Module) else None
+
+    def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a model to start from, under the names that they have here."""
+        return state
+
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1.
 

@@ -1,6 +1,8 @@
 """The one training step, and the passes that measure, the same for every member."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
@@ -53,6 +55,8 @@ class TrainingSteps(LightningModule):
     optimizer_factory: Callable[[list[dict[str, Any]]], Optimizer] | None
     scheduler_factory: Callable[[Optimizer, int], Any] | None
     grad_norm: Tensor | None
+    asleep: frozenset[str] = frozenset()  # parameters that are trained later on
+    rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
     _carried: State
     _skipped: int
 
@@ -107,12 +111,24 @@ class TrainingSteps(LightningModule):
         self._end_pass("test")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Named groups for an optimizer: weight decay on matrices only."""
-        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        matrices = [p for _, p in named if p.ndim >= 2]
-        others = [p for _, p in named if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices, "name": "matrices"}]
-        groups.append({"params": others, "name": "others", "weight_decay": 0.0})
+        """Named groups for an optimizer: weight decay on matrices only.
+
+        Frozen parameters are in none. Those that are still ``asleep`` are in theirs
+        already, so that waking them changes no group; they have no gradient and thus no
+        optimizer state until then. ``rate`` is a group's share of the learning rate.
+        """
+        found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad or name in self.asleep:
+                share = rate_of(name, self.rates)
+                found.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+        groups: list[dict[str, Any]] = []
+        for (share, decays), parameters in sorted(found.items(), key=_first_the_whole):
+            group = {"params": parameters, "name": "matrices" if decays else "others"}
+            group |= {} if decays else {"weight_decay": 0.0}
+            if share != 1:
+                group |= {"name": f"{group['name']} x {share:g}", "rate": share}
+            groups.append(group)
         return [group for group in groups if group["params"]]
 
     def configure_optimizers(self) -> Any:
@@ -122,8 +138,8 @@ class TrainingSteps(LightningModule):
             return None
         if self.optimizer_factory is None:
             lr = self.recipe.get("optimizer.lr", 1e-3)
-            return torch.optim.AdamW(groups, lr=lr, fused=True)
-        optimizer = self.optimizer_factory(groups)
+            return share_rates(torch.optim.AdamW(groups, lr=lr, fused=True))
+        optimizer = share_rates(self.optimizer_factory(groups))
         if self.scheduler_factory is None:
             return optimizer
         total = int(self.trainer.estimated_stepping_batches)
@@ -199,6 +215,25 @@ class TrainingSteps(LightningModule):
             f"training diverged: the gradient is not finite at step "
             f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
+
+
+def rate_of(name: str, rates: Mapping[str, float]) -> float:
+    """The share of the learning rate by the first pattern that fits ``name``."""
+    fits = (share for pattern, share in rates.items() if fnmatchcase(name, pattern))
+    return next(fits, 1.0)
+
+
+def share_rates(optimizer: Optimizer) -> Optimizer:
+    """Give each group its ``rate`` of what the optimizer was built with."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("rate", 1.0)
+    return optimizer
+
+
+def _first_the_whole(item: tuple[tuple[float, bool], Any]) -> tuple[bool, float, bool]:
+    """Sorts the groups of the whole rate first, matrices before the others."""
+    (share, decays), _ = item
+    return share != 1, -share, not decays
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:

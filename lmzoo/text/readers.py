@@ -21,7 +21,7 @@ TEXT_SUFFIXES = (".txt", ".text", ".md")
 CSV_SUFFIXES = (".csv", ".tsv")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 KNOWN_SUFFIXES = TEXT_SUFFIXES + CSV_SUFFIXES + JSON_SUFFIXES
-_MAX_FIELD = (1 << 31) - 1  # the csv module's limit must fit a C long
+MAX_FIELD = (1 << 31) - 1  # the csv module's limit must fit a C long
 
 
 class Notes:
@@ -212,7 +212,7 @@ def _csv_rows(
     pieces: Iterable[str], delimiter: str, wanted: str | None, where: str, notes: Notes
 ) -> Iterator[str]:
     """The text column of each row; the first row is the header."""
-    limit = csv.field_size_limit(_MAX_FIELD)
+    limit = csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(split_lines(pieces), delimiter=delimiter)
     short = 0
     try:
