@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
@@ -65,7 +66,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
     the description ties it again.
     """
     file = folder / portable.WEIGHTS
-    save_file(_distinct(run.model), file, metadata={"format": "pt"})
+    save_file(_distinct(run.member), file, metadata={"format": "pt"})
     data = dict(run.stored.get("data") or {})
     arguments = data.get("arguments") or {}
     data["arguments"] = {k: v for k, v in arguments.items() if k not in PLACES}
@@ -84,7 +85,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
         },
     )
     _write_plain(folder / portable.TOKENIZER, run.stored["tokenizer"])
-    if run.model.counting:
+    if run.member.counting:
         return ["its tables hold stretches of the training text: share it as that text"]
     return []
 
@@ -95,7 +96,8 @@ def write_hf(run: Run, folder: Path) -> list[str]:
     Raises:
         UsageError: a model that transformers has no counterpart of.
     """
-    name, model = run.stored["model"], run.model
+    name = run.stored["model"]
+    model: Any = run.model
     state = _distinct(model)
     if name == "gpt":
         try:
@@ -105,7 +107,7 @@ def write_hf(run: Run, folder: Path) -> list[str]:
         tensors = gpt2.to_tensors(state)
     elif name == "pretrained":
         config = dict(model.arguments["source"] or {})
-        tensors = {k.removeprefix("network."): v for k, v in state.items()}
+        tensors = _once(model.merged())
     else:
         raise UsageError(
             f"--to hf: transformers has no counterpart of a {name!r}; hf takes gpt and "
@@ -162,6 +164,21 @@ def _distinct(model: Any) -> dict[str, Tensor]:
             seen.add(id(tensor))
             kept[name] = tensor.detach().cpu().contiguous()
     return kept
+
+
+def _once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share their memory (a tied head), each under its first name."""
+    first = {_memory(tensor): name for name, tensor in reversed(tensors.items())}
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in tensors.items()
+        if first[_memory(tensor)] == name
+    }
+
+
+def _memory(tensor: Tensor) -> tuple[int, torch.Size]:
+    """What tells two tensors' memory apart."""
+    return tensor.data_ptr(), tensor.shape
 
 
 def _write_plain(file: Path, value: Any) -> None:

@@ -48,7 +48,7 @@ def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
     Raises:
         UsageError: nothing there, not a checkpoint, damaged, or from an unknown model.
     """
-    if portable.is_folder(Path(path)):
+    if portable.is_portable(Path(path)):
         return Run(Path(path), portable.read(Path(path)))
     file = find_checkpoint(path, which)
     return Run(file, read_checkpoint(file))

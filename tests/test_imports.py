@@ -28,6 +28,9 @@ FLOORS = [
         "generation",
         "scoring",
         "runs",
+        "classification",
+        "gguf",
+        "hub",
         "rebuild",
         "portable",
         "export",
@@ -35,7 +38,6 @@ FLOORS = [
         "testing",
         "laws",
     },
-    {"classification"},
     {"analysis", "compare", "web"},
     {"study"},
     {"cli"},
@@ -44,14 +46,10 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {
-    "base",
-    "layers",
-    "member",
-    "steps",
-}  # what one architecture file may import
+SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
 OPTIONAL = {
     "captum",
+    "gguf",
     "gradio",
     "matplotlib",
     "onnx",

@@ -16,7 +16,7 @@ import yaml
 from lmzoo.errors import UsageError
 from lmzoo.registry import Registry, data_modules, load_plugin, models
 
-OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "config")
+OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "distill_from", "config")
 FLAGS = ("fresh",)
 BODY = re.compile(r"model\.(?:init_args\.)?(body|body_arguments|body\.(\w+))")
 
@@ -29,6 +29,7 @@ class Request:
     model: str | None = None  # class path
     preset: str | None = None
     data: str | None = None  # class path
+    distill_from: str | None = None
     body: str | None = None  # of a classifier: a name, a run or a folder
     body_arguments: list[tuple[str, str]] = field(default_factory=list)
     ckpt_path: str | None = None
@@ -101,6 +102,8 @@ def _take(request: Request, key: str, value: str | None) -> None:
         request.ckpt_path = _needs(key, value)
     elif key == "init_from":
         request.init_from = _needs(key, value)
+    elif key == "distill_from":
+        request.distill_from = _needs(key, value)
     elif key == "fresh":
         request.fresh = value is None or value.lower() in ("true", "1", "yes")
     elif key in ("model.vocab_size", "model.init_args.vocab_size"):

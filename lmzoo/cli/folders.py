@@ -26,9 +26,22 @@ from lmzoo.training.budget import KINDS
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
-FIXED = ("data.", "optimizer.", "lr_scheduler.", "trainer.", "seed_everything")
-FREE = ("trainer.max_steps", "trainer.val_check_interval", "data.tokenizer_state")
-FREE += ("data.labels",)
+FIXED = (
+    "data.",
+    "optimizer.",
+    "lr_scheduler.",
+    "trainer.",
+    "freeze.",
+    "seed_everything",
+)
+FREE = (
+    "trainer.max_steps",
+    "trainer.val_check_interval",
+    "data.tokenizer_state",
+    "data.extend_tokenizer",  # once, at the start of a run
+    "data.labels",  # as the checkpoint has them
+)
+APART = ("model", "data.", "init_from", "body_from", "distill_")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -88,7 +101,7 @@ class RunFolder:
                     **self.identity,
                     "trainer.max_steps": self.max_steps,
                 }.items()
-                if not key.startswith(("model", "data.", "init_from", "body_from"))
+                if not key.startswith(APART)
             },
         }
 
@@ -194,6 +207,9 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     for section in ("early_stopping", "checkpoints", "samples"):
         for key, value in config[section].as_dict().items():
             flat[f"{section}.{key}"] = value
+    for key, value in config.freeze.as_dict().items():
+        if value:  # a run that freezes nothing is called what it always was
+            flat[f"freeze.{key}"] = value
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
@@ -204,6 +220,10 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
         flat["init_from"] = str(plan.weights.path)
     if plan.body is not None:
         flat["body_from"] = str(plan.body.path)
+    if plan.teacher is not None:
+        flat["distill_from"] = str(plan.teacher.path)
+        for key, value in config.distill.as_dict().items():
+            flat[f"distill_{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 
@@ -251,7 +271,8 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     stored = dict(plan.run.stored.get("training") or {})
     arguments = (plan.run.stored.get("data") or {}).get("arguments") or {}
     stored.update({f"data.{key}": value for key, value in arguments.items()})
-    for key, value in stored.items():
+    now = {key: None for key in folder.identity if key.startswith("freeze.")}
+    for key, value in {**now, **stored}.items():
         free = key.removeprefix("data.") in prelude.SOURCES or key in FREE
         if key.startswith(FIXED) and not free and folder.identity.get(key) != value:
             raise UsageError(

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmzoo import runs
-from lmzoo.cli import bodies, refusals
+from lmzoo import portable, runs
+from lmzoo.cli import bodies, refusals, sources
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
@@ -54,6 +54,7 @@ class Plan:
     checkpoint: Path | None = None  # to resume or to measure
     run: runs.Run | None = None  # what is in it
     weights: runs.Run | None = None  # to start from
+    teacher: runs.Run | None = None  # to be distilled
     body: runs.Run | None = None  # that a classifier's body starts from
     notes: list[str] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -65,7 +66,9 @@ def plan(request: Request) -> Plan:
     Raises:
         UsageError: no checkpoint where one is needed, or options that contradict it.
     """
-    run = _run(request)
+    typed = model_class(request.model) if request.model else None
+    source = sources.take_source(request, typed)
+    run = _run(request, source)
     refusals.check(request, run)
     made = Plan(request, _model_name(request, run))
     refusals.check_options(request, made.model, fresh=run is None)
@@ -75,6 +78,8 @@ def plan(request: Request) -> Plan:
     cls = model_class(made.model)
     if run is None and bodies.reads_body(cls):
         _settle_body(made, cls)
+    if request.distill_from:
+        made.teacher = refusals.teacher(request, cls)
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
@@ -109,11 +114,13 @@ def _settle_body(made: Plan, cls: type) -> None:
     )
 
 
-def _run(request: Request) -> runs.Run | None:
+def _run(request: Request, source: str | None) -> runs.Run | None:
     if request.ckpt_path and request.init_from:
         raise UsageError(
             "--ckpt_path resumes a run and --init_from starts a new one; give one"
         )
+    if source is not None:
+        return _source(request, source)
     path = request.ckpt_path or request.init_from
     if path is None:
         if "--help" in request.options or "--print_config" in request.options:
@@ -123,10 +130,32 @@ def _run(request: Request) -> runs.Run | None:
         return None
     resuming = request.command == "fit" and request.ckpt_path
     run = runs.load(path, which="last" if resuming else "best")
-    if resuming and run.path.is_dir():
+    if resuming and portable.is_portable(run.path):
         raise UsageError(
             f"--ckpt_path {path}: a model folder holds no state of an optimizer to go "
             f"on from; --init_from starts a new run from its weights"
+        )
+    return run
+
+
+def _source(request: Request, place: str) -> runs.Run:
+    """A new run's start; anything else that says where the weights are is refused."""
+    for option in ("ckpt_path", "init_from"):
+        if other := getattr(request, option):
+            raise UsageError(
+                f"--model.source {place} and --{option} {other} both say where the "
+                f"weights are; give one"
+            )
+    if request.command != "fit":
+        raise UsageError(
+            f"--model.source {place}: lmzoo {request.command} measures what there is; "
+            f"give --ckpt_path {place}"
+        )
+    run = sources.open_source(place)
+    if run.stored["model"] != _registered(request.model or ""):
+        raise UsageError(
+            f"--model.source {place} holds a {run.stored['model']!r} of lmzoo's; "
+            f"--init_from {place} goes on from it"
         )
     return run
 
@@ -182,13 +211,14 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     linked = getattr(model_class(stored["model"]), "linked", {}).values()
     arguments = {k: v for k, v in stored["arguments"].items() if k not in linked}
     data = dict((stored.get("data") or {}).get("arguments") or {})
-    if request.init_from or any(_typed_source(request, key) for key in SOURCES):
+    starting = not request.ckpt_path  # a new run, from another's weights
+    if starting or any(_typed_source(request, key) for key in SOURCES):
         data = {key: value for key, value in data.items() if key not in SOURCES}
     for key in SOURCES[1:]:
         data[key] = _located(data.get(key), run)
     data.pop("context_length", None)
     data["tokenizer_state"] = stored["tokenizer"]
-    data["extend_tokenizer"] = bool(request.init_from)
+    data["extend_tokenizer"] = starting
     name = (stored.get("data") or {}).get("name", "text")
     described = (stored.get("data") or {}).get("described") or {}
     if "labels" in described:  # what stands in the files -> name, in the model's order
@@ -228,6 +258,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
+    heads += ("freeze",)
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")

@@ -66,6 +66,20 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
     _require_known(request, "data", model_class(data))
 
 
+def teacher(request: Request, cls: type) -> runs.Run:
+    """The run that a new classifier learns from.
+
+    Raises:
+        UsageError: no fit, another task, or no such run.
+    """
+    if request.command != "fit" or not hasattr(cls, "teacher"):
+        raise UsageError(
+            f"--distill_from {request.distill_from}: a classifier is distilled into a "
+            f"classifier: lmzoo fit --model classifier"
+        )
+    return runs.load(str(request.distill_from))
+
+
 def model_class(name: str) -> Any:
     """The class of a registry name or of a class path that was typed.
 
@@ -136,5 +150,6 @@ def _require_source(name: str, request: Request) -> None:
     if not asked and getattr(model_class(name), "pretrained", False):
         raise UsageError(
             f"--model {models.name_of_path(name)} has no weights of its own: give "
-            f"--init_from FOLDER, a causal language model that transformers saved"
+            f"--model.source FOLDER_OR_NAME, a causal language model that transformers "
+            f"saved (its tokenizer and context come along)"
         )

@@ -12,6 +12,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.training.checkpoints import Checkpoints
 from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.freezing import Freezing
 from lmzoo.training.telemetry import Samples
 
 
@@ -55,6 +56,19 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")
     parser.add_lightning_class_args(Samples, "samples")
+    parser.add_lightning_class_args(Freezing, "freeze")
+    parser.add_argument(
+        "--distill.weight",
+        type=float,
+        default=0.5,
+        help="Share of the loss that the classifier of --distill_from has.",
+    )
+    parser.add_argument(
+        "--distill.temperature",
+        type=float,
+        default=2.0,
+        help="By which both classifiers' logits are divided before they are compared.",
+    )
     parser.add_argument(
         "--budget.seconds",
         type=float | None,

@@ -31,6 +31,8 @@ from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
+from lmzoo.training.distillation import teach
+from lmzoo.training.frozen_features import FrozenFeatures
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
@@ -151,6 +153,7 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
+        callbacks += [self.freezing, FrozenFeatures()]
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
@@ -185,6 +188,20 @@ class TrainCLI(LightningCLI):
             self.notes += warm_start(self.model, self.datamodule, weights)
         if self.plan.body is not None:
             self.notes.append(bodies.load(self.model, self.plan.body))
+        if self.plan.teacher is not None:
+            given = config.distill
+            self.notes.append(
+                teach(
+                    self.model,
+                    self.datamodule,
+                    self.plan.teacher,
+                    given.weight,
+                    given.temperature,
+                )
+            )
+        self.freezing = self.config_init[self.command]["freeze"]
+        if self.command == "fit":
+            self.notes += self.freezing.apply(self.model)
         if config.compile:
             self.model.compile()
 

@@ -182,11 +182,7 @@ class PooledClassifier(Classifier):
                 f"choose mean or last"
             )
         size = self.body.take_head()
-        self.pre_classifier = nn.Linear(size, size)
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(size, len(self.labels))
-        nn.init.normal_(self.classifier.weight, std=SMALL)
-        nn.init.zeros_(self.classifier.bias)
+        self.head = Head(size, len(self.labels), dropout)
         self.features: dict[str, Tensor] = {}  # part -> (n, D), where the body is fixed
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -204,19 +200,35 @@ class PooledClassifier(Classifier):
         x = x.masked_fill(~mask[..., None], 0.0)
         return x.sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
-    def head(self, pooled: Tensor) -> Tensor:
-        """(B, D) -> (B, K)."""
-        return self.classifier(self.dropout(F.relu(self.pre_classifier(pooled))))
-
     def batch_logits(self, batch: Batch, split: str) -> Tensor:
         """Logits (B, K); from the kept features of that part, if there are any."""
         if split in self.features:
             return self.head(self.features[split].to(self.device)[batch.rows])
         return self(batch.tokens, batch.mask)
 
+    def blocks(self) -> dict[str, nn.Module]:
+        """The body's."""
+        return {f"body.{name}": block for name, block in self.body.blocks().items()}
+
     def body_parameters(self) -> list[nn.Parameter]:
         """The body's."""
         return list(self.body.parameters())
+
+
+class Head(nn.Module):
+    """Two linear maps with ReLU between them; the last starts near zero."""
+
+    def __init__(self, size: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.pre_classifier = nn.Linear(size, size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(size, classes)
+        nn.init.normal_(self.classifier.weight, std=SMALL)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, D) -> (B, K)."""
+        return self.classifier(self.dropout(F.relu(self.pre_classifier(pooled))))
 
 
 def build_body(

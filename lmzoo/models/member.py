@@ -7,7 +7,9 @@ predicts the next token, ``Classifier`` (classifier.py) a label, ``Encoder``
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
@@ -75,6 +77,8 @@ class Member(LightningModule):
     carry_state: bool = False  # train on contiguous rows, state kept between batches
     arguments: dict[str, Any]
     metrics: Any
+    asleep: frozenset[str] = frozenset()  # parameters that are trained later on
+    rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the constructor's arguments before it runs."""
@@ -160,6 +164,15 @@ class Member(LightningModule):
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
         return {n: m for n, m in self.named_children() if n != "metrics"}
 
+    def output_head(self) -> nn.Module | None:
+        """The last layer, from features to logits: what is called ``head``, if any."""
+        found = getattr(self, "head", None)
+        return found if isinstance(found, nn.Module) else None
+
+    def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a model to start from, under the names that they have here."""
+        return state
+
     def flops_per_token(self, length: int) -> int | None:
         """Training FLOPs per token at ``length``, in closed form; None: not known."""
         del length
@@ -196,12 +209,24 @@ class Member(LightningModule):
     # ---- optimizer ----------------------------------------------------------------
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Named groups for an optimizer: weight decay on matrices only."""
-        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        matrices = [p for _, p in named if p.ndim >= 2]
-        others = [p for _, p in named if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices, "name": "matrices"}]
-        groups.append({"params": others, "name": "others", "weight_decay": 0.0})
+        """Named groups for an optimizer: weight decay on matrices only.
+
+        Frozen parameters are in none. Those that are still ``asleep`` are in theirs
+        already, so that waking them changes no group; they have no gradient and thus no
+        optimizer state until then. ``rate`` is a group's share of the learning rate.
+        """
+        found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad or name in self.asleep:
+                share = rate_of(name, self.rates)
+                found.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+        groups: list[dict[str, Any]] = []
+        for (share, decays), parameters in sorted(found.items(), key=_first_the_whole):
+            group = {"params": parameters, "name": "matrices" if decays else "others"}
+            group |= {} if decays else {"weight_decay": 0.0}
+            if share != 1:
+                group |= {"name": f"{group['name']} x {share:g}", "rate": share}
+            groups.append(group)
         return [group for group in groups if group["params"]]
 
     def configure_optimizers(self) -> Any:
@@ -211,8 +236,8 @@ class Member(LightningModule):
             return None
         if self.optimizer_factory is None:
             lr = self.recipe.get("optimizer.lr", 1e-3)
-            return torch.optim.AdamW(groups, lr=lr, fused=True)
-        optimizer = self.optimizer_factory(groups)
+            return share_rates(torch.optim.AdamW(groups, lr=lr, fused=True))
+        optimizer = share_rates(self.optimizer_factory(groups))
         if self.scheduler_factory is None:
             return optimizer
         total = int(self.trainer.estimated_stepping_batches)
@@ -260,6 +285,25 @@ class Member(LightningModule):
             f"training diverged: the gradient is not finite at step "
             f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
+
+
+def rate_of(name: str, rates: Mapping[str, float]) -> float:
+    """The share of the learning rate by the first pattern that fits ``name``."""
+    fits = (share for pattern, share in rates.items() if fnmatchcase(name, pattern))
+    return next(fits, 1.0)
+
+
+def share_rates(optimizer: Optimizer) -> Optimizer:
+    """Give each group its ``rate`` of what the optimizer was built with."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("rate", 1.0)
+    return optimizer
+
+
+def _first_the_whole(item: tuple[tuple[float, bool], Any]) -> tuple[bool, float, bool]:
+    """Sorts the groups of the whole rate first, matrices before the others."""
+    (share, decays), _ = item
+    return share != 1, -share, not decays
 
 
 def seed_for(seed: int, position: int, rank: int) -> None:

@@ -10,9 +10,10 @@ network nor the source's folder. Code that comes with a model is never run.
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmzoo.errors import UsageError, first_line
+from lmzoo.models import lora
 from lmzoo.models.base import LanguageModel, Window
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -48,9 +49,14 @@ class Pretrained(LanguageModel):
         context_length: most tokens that one prediction sees.
         source: the source's ``config.json``; None builds a very small GPT-2 with random
             weights, on which the laws can be checked.
+        lora_rank: of the low-rank adapters that are trained in place of the weights; 0
+            for none (Hu et al. 2021, arXiv 2106.09685).
+        lora_alpha: the adapters count lora_alpha / lora_rank; None: twice the rank.
+        lora_dropout: of what goes into the adapters.
+        lora_targets: names of the layers that get one; None: all linear but the head.
 
     Raises:
-        UsageError: transformers is not installed.
+        UsageError: transformers is not installed, or peft where there are adapters.
         ValueError: a configuration that it does not know, or sizes that contradict it.
     """
 
@@ -68,6 +74,10 @@ class Pretrained(LanguageModel):
         context_length: int = 512,
         *,
         source: dict[str, Any] | None = None,
+        lora_rank: int = 0,
+        lora_alpha: float | None = None,
+        lora_dropout: float = 0.0,
+        lora_targets: list[str] | None = None,
     ) -> None:
         super().__init__()
         if source is None:
@@ -85,6 +95,14 @@ class Pretrained(LanguageModel):
             raise ValueError(
                 f"context_length must be at most the source's {limit}, given "
                 f"{context_length}"
+            )
+        if lora_rank:
+            how = lora_alpha, lora_dropout, lora_targets
+            lora.add_adapters(self.network, lora_rank, *how)
+        elif lora_alpha is not None or lora_dropout or lora_targets is not None:
+            raise ValueError(
+                "lora_alpha, lora_dropout and lora_targets say how adapters are made, "
+                "and lora_rank is 0: there are none"
             )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -139,6 +157,18 @@ class Pretrained(LanguageModel):
                 f"{network.config.model_type} gives no attention weights to look at"
             )
         return torch.stack(list(maps), dim=1)
+
+    def output_head(self) -> nn.Module | None:
+        """The last layer, from features to logits."""
+        return self.network.get_output_embeddings()
+
+    def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights without adapters are taken under the names that they have beside."""
+        return lora.received(self.state_dict(), state)
+
+    def merged(self) -> dict[str, Tensor]:
+        """The network's tensors as transformers names them, adapters merged."""
+        return lora.merged(self.network)
 
     def _continue(
         self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]

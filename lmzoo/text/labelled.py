@@ -260,6 +260,10 @@ class LabelledDataModule(LightningDataModule):
             return []
         return LabelledPass(part.ids, part.targets, self.eval_batch_size, *self._rank())
 
+    def whole_pass(self, part: Part) -> LabelledPass:
+        """Every text of a part once, whatever the number of processes."""
+        return LabelledPass(part.ids, part.targets, self.eval_batch_size)
+
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
@@ -317,7 +321,7 @@ class LabelledDataModule(LightningDataModule):
             return given
         learned = train_tokenizer(
             given.kind if given else settings.tokenizer,
-            (piece for text in texts for piece in (text, END_OF_DOCUMENT)),
+            (piece for text in texts for piece in (f" {text}", END_OF_DOCUMENT)),
             size=settings.tokenizer_size,
             min_frequency=settings.min_frequency,
             split_digits=settings.split_digits,
@@ -351,7 +355,9 @@ def encode(
     before, after = (np.array(ids, np.int32) for ids in tokenizer.around)
     room = max(1, length - len(before) - len(after))
     found = []
-    for ids in tokenizer.encode_batch(texts):
+    # a word after a space is another symbol there: the first is to be like the others
+    lead = " " if tokenizer.kind in ("word", "bpe") else ""
+    for ids in tokenizer.encode_batch([lead + text for text in texts]):
         ids = ids[:room] if truncation == "head" else ids[-room:]
         found.append(np.concatenate([before, ids, after]))
     return found

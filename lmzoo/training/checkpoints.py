@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from lmzoo import __version__, files, runs
+from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from lmzoo.training.interruption import Interrupted, Interruption
@@ -42,7 +42,7 @@ class VerifiedCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read and verify; always with ``weights_only=True``."""
         del map_location, weights_only
-        if not Path(path).is_dir():
+        if not portable.is_portable(Path(path)):
             return runs.read_checkpoint(path)
         run = runs.load(path)  # a model folder: weights, and no state of a training
         return {

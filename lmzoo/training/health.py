@@ -121,7 +121,9 @@ class HealthReport(Callback):
         if self._steps < self.gradient_steps:
             norms = gradient_norms(p for _, p in trainable(pl_module))
             old = self._gradients
-            self._gradients = norms if old is None else torch.maximum(old, norms)
+            if old is not None and old.shape == norms.shape:
+                norms = torch.maximum(old, norms)
+            self._gradients = norms  # anew where parts began to train
         if self._steps < self.gradient_steps or self._steps % RATE_EVERY == 0:
             self._rates += [float(group["lr"]) for group in optimizer.param_groups]
         self._steps += 1

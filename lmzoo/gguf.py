@@ -1,0 +1,77 @@
+"""GGUF files (llama.cpp's format): configuration, tensors and tokenizer in one file.
+
+The transformers library and the ``gguf`` package (extra ``hf``) read them; quantized
+tensors come back as float32, as near to what they were as the file holds them.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmzoo.errors import UsageError, first_line
+
+SUFFIX = ".gguf"
+MAGIC = b"GGUF"
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """The content of a GGUF file as transformers names it.
+
+    Returns:
+        The configuration, the tensors by name, and the text of a ``tokenizer.json``.
+
+    Raises:
+        UsageError: no GGUF file, damaged, of an architecture that transformers does not
+            read, or a package is missing.
+    """
+    with file.open("rb") as opened:
+        if opened.read(len(MAGIC)) != MAGIC:
+            raise UsageError(f"{file} is no GGUF file: it does not begin with GGUF")
+    try:
+        # optional: the hf extra
+        from transformers.integrations.gguf import (
+            convert_gguf_tokenizer,
+            get_gguf_tokenizer,
+        )
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+        # the library draws a progress bar; a command's output is its own
+        with contextlib.redirect_stderr(io.StringIO()):
+            config = _plain(load_gguf_checkpoint(str(file))["config"])
+            architecture, described, _ = get_gguf_tokenizer(str(file))
+            tokenizer, _ = convert_gguf_tokenizer(architecture, described)
+            parsed = load_gguf_checkpoint(
+                str(file), return_tensors=True, model_to_load=_skeleton(config)
+            )
+    except ImportError as error:
+        raise UsageError(
+            f"{file}: GGUF files need transformers and gguf: pip install 'lmzoo[hf]'"
+        ) from error
+    except Exception as error:  # a damaged file can break a parser in any way
+        raise UsageError(
+            f"{file}: transformers cannot read this GGUF file ({first_line(error)})"
+        ) from error
+    return config, parsed["tensors"], tokenizer.to_str()
+
+
+def _skeleton(config: dict[str, Any]) -> Any:
+    """The network without memory, for the names of its tensors."""
+    from transformers import AutoConfig, AutoModelForCausalLM  # the hf extra
+
+    described = dict(config)
+    whole = AutoConfig.for_model(described.pop("model_type"), **described)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(whole, trust_remote_code=False)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and lists as JSON has them; the file's are numpy's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
