@@ -19,7 +19,7 @@ from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten
 from lmzoo.cli.params_output import as_json, show
 from lmzoo.errors import UsageError, first_line
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.base import LanguageModel, require_language_model
 from lmzoo.rebuild import build_model
 from lmzoo.registry import models
 
@@ -68,6 +68,7 @@ def params(
     _require_length(built, length)
     table = count(built, length)
     if diagram:
+        require_language_model(type(built), name)
         given.write_figure(Path(diagram), draw(built, name), "--diagram", "<svg")
         notes.append(f"diagram: {diagram}")
     if json:
