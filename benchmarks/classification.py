@@ -34,6 +34,7 @@ ENCODER = (
     "--model.dropout 0.1 --model.context_length 256"
 )
 SIZES = ENCODER.replace("--model.", "--model.body.").rpartition(" --")[0]
+DEEPER = "--model.body.d_model 64 --model.body.num_layers 4 --model.body.num_heads 4"
 LEVELS = {
     "none": "",
     "embeddings": "--freeze.embeddings true",
@@ -135,7 +136,7 @@ def freezing(options: argparse.Namespace) -> list[str]:
     """What each freeze level trains, keeps, takes and reaches, on sst2."""
     body = str(options.minilm or "encoder")
     given = f"--data.path {options.data / 'sst2'} --model.context_length 64"
-    given += f" --model.body {body}" + ("" if options.minilm else f" {SIZES}")
+    given += f" --model.body {body}" + ("" if options.minilm else f" {DEEPER}")
     lines = ["# Freeze levels on SST-2", ""]
     head = ("frozen", "trainable", "optimizer MB", "peak MB", "steps", "s/step")
     lines += _head(*head)
