@@ -13,9 +13,9 @@ import torch
 from lmzoo import runs
 from lmzoo.errors import UsageError
 from lmzoo.models.classifier import Classifier
-from lmzoo.text.labelled import encode
 from lmzoo.text.labelled_files import BREAKS
 from lmzoo.text.labelled_loader import padded
+from lmzoo.text.labelled_parts import encode
 
 BATCH = 64  # texts at a time
 

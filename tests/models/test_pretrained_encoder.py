@@ -9,7 +9,8 @@ import torch
 import lmzoo
 from lmzoo import portable
 from lmzoo.models.classifier import PooledClassifier
-from lmzoo.text.labelled import LabelledDataModule, encode
+from lmzoo.text.labelled import LabelledDataModule
+from lmzoo.text.labelled_parts import encode
 from tests.cli.runner import lmzoo as command
 
 transformers = pytest.importorskip("transformers")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lmzoo.errors import UsageError
-from lmzoo.text.labelled import LabelledDataModule, encode
+from lmzoo.text.labelled import LabelledDataModule
 from lmzoo.text.labelled_loader import IGNORED, LabelledLoader, LabelledPass
+from lmzoo.text.labelled_parts import encode
 
 ROWS = [
     (f"{'bad' if n % 3 else 'good'} film number {n} " + "so it goes " * (n % 7), n % 3)
