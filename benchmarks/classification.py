@@ -192,7 +192,7 @@ def surroundings(options: argparse.Namespace) -> str:
     return (
         f"Test part, best weights by validation loss; seed 1337; --scale "
         f"{options.scale:g}; {torch.get_num_threads()} thread(s). Commit {commit()}; "
-        f"{machine()}; {found}."
+        f"{machine()['cpu']}, {machine()['cores']} cores; {found}."
     )
 
 

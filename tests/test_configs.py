@@ -10,6 +10,7 @@ from lmzoo.registry import models, probes
 from lmzoo.study.recipe import read
 from lmzoo.study.steps import OWN
 from tests.cli.runner import lmzoo
+from tests.zoo import BUILTINS
 
 FOLDER = Path(__file__).parent.parent / "configs"
 EVERY = sorted(FOLDER.glob("*.yaml"))
@@ -19,7 +20,7 @@ FITS = [file for file in EVERY if file not in (*STUDIES, *COMPARED)]
 
 
 def test_every_member_has_a_file() -> None:
-    members = set(models._builtins) - {"pretrained"}  # which starts from a folder
+    members = set(BUILTINS) - {"pretrained"}  # which starts from a folder
     assert members <= {file.stem for file in FITS}
 
 
