@@ -149,6 +149,6 @@ def require_language_model(cls: type, name: str) -> None:
     """
     if not issubclass(cls, LanguageModel):
         raise UsageError(
-            f"{name} is no language model (it is a {getattr(cls, 'task', 'class')}): "
-            f"it predicts no next token, and its figures stand beside no other's"
+            f"{name} is no language model: it predicts no next token, and its figures "
+            f"stand beside none of theirs"
         )
