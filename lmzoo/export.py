@@ -63,7 +63,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
     the description ties it again.
     """
     file = folder / portable.WEIGHTS
-    save_file(_distinct(run.model), file, metadata={"format": "pt"})
+    save_file(_distinct(run.member), file, metadata={"format": "pt"})
     data = dict(run.stored.get("data") or {})
     arguments = data.get("arguments") or {}
     data["arguments"] = {k: v for k, v in arguments.items() if k not in PLACES}
@@ -82,7 +82,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
         },
     )
     _write_plain(folder / portable.TOKENIZER, run.stored["tokenizer"])
-    if run.model.counting:
+    if run.member.counting:
         return ["its tables hold stretches of the training text: share it as that text"]
     return []
 
@@ -93,7 +93,8 @@ def write_hf(run: Run, folder: Path) -> list[str]:
     Raises:
         UsageError: a model that transformers has no counterpart of.
     """
-    name, model = run.stored["model"], run.model
+    name = run.stored["model"]
+    model: Any = run.model
     state = _distinct(model)
     if name == "gpt":
         try:

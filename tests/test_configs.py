@@ -10,6 +10,7 @@ from lmzoo.registry import models
 from lmzoo.study.options import check
 from lmzoo.study.recipe import read
 from tests.cli.runner import lmzoo
+from tests.zoo import BUILTINS
 
 FOLDER = Path(__file__).parent.parent / "configs"
 EVERY = sorted(FOLDER.glob("*.yaml"))
@@ -20,7 +21,7 @@ FITS = [file for file in EVERY if file not in (*STUDIES, *COMPARED, *TUNED)]
 
 
 def test_every_member_has_a_file() -> None:
-    members = set(models._builtins) - {"pretrained"}  # which starts from a folder
+    members = set(BUILTINS) - {"pretrained"}  # which starts from a folder
     assert members <= {file.stem for file in FITS}
 
 

@@ -28,6 +28,7 @@ FLOORS = [
         "generation",
         "scoring",
         "runs",
+        "classification",
         "gguf",
         "hub",
         "rebuild",
@@ -37,7 +38,6 @@ FLOORS = [
         "testing",
         "laws",
     },
-    {"classification"},
     {"analysis", "compare", "web"},
     {"study"},
     {"cli"},
@@ -46,7 +46,7 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "lora", "steps"}  # for architecture files
+SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
 OPTIONAL = {
     "captum",
     "gguf",

@@ -39,7 +39,9 @@ FREE = (
     "trainer.val_check_interval",
     "data.tokenizer_state",
     "data.extend_tokenizer",  # once, at the start of a run
+    "data.labels",  # as the checkpoint has them
 )
+APART = ("model", "data.", "init_from", "body_from", "distill_")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -99,7 +101,7 @@ class RunFolder:
                     **self.identity,
                     "trainer.max_steps": self.max_steps,
                 }.items()
-                if not key.startswith(("model", "data.", "init_from"))
+                if not key.startswith(APART)
             },
         }
 
@@ -200,7 +202,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)
-    flat.pop("model.vocab_size", None)
+    for key in ("vocab_size", "labels"):  # the data's to say
+        flat.pop(f"model.{key}", None)
     for section in ("early_stopping", "checkpoints", "samples"):
         for key, value in config[section].as_dict().items():
             flat[f"{section}.{key}"] = value
@@ -215,6 +218,12 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
             flat[f"budget.{key}"] = config.budget[key]
     if plan.weights is not None:
         flat["init_from"] = str(plan.weights.path)
+    if plan.body is not None:
+        flat["body_from"] = str(plan.body.path)
+    if plan.teacher is not None:
+        flat["distill_from"] = str(plan.teacher.path)
+        for key, value in config.distill.as_dict().items():
+            flat[f"distill_{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 
@@ -232,7 +241,9 @@ def digest(identity: dict[str, Any]) -> str:
 def _default(identity: dict[str, Any], plan: Plan) -> Path:
     path = identity.get("data.path")
     first = str(path[0] if isinstance(path, list) and path else path)
-    corpus = identity.get("data.corpus") or (Path(first).stem if path else "kjv")
+    named = Path(first).stem
+    named = Path(first).resolve().parent.name if named == "train" else named
+    corpus = identity.get("data.corpus") or (named if path else "kjv")
     corpus = re.sub(r"[^a-z0-9_-]+", "-", str(corpus).lower()).strip("-") or "text"
     name = re.sub(r"[^a-z0-9_-]+", "-", plan.model.rpartition(".")[2].lower())
     return Path("runs") / f"{name}-{corpus}-{digest(identity)}"

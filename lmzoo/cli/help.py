@@ -15,6 +15,11 @@ what to train
   --model.KEY VALUE          an argument of that model (--model.help NAME lists them)
   --plugin FILE.py           a file that registers models of your own
 
+classify texts
+  --model classifier --data.path FILES   csv, tsv, jsonl, a folder for each label
+  --model.body NAME|RUN|FOLDER           any model of the zoo; --model.body.KEY VALUE
+  --distill_from RUN                     learn from another classifier as well
+
 on what
   --data.corpus NAME         kjv (default), pydoc, pysource, tinyshakespeare
   --data.path PATH           a file, folder or glob: txt, md, csv, jsonl, each also .gz

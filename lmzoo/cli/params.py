@@ -19,7 +19,7 @@ from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten
 from lmzoo.cli.params_output import as_json, show
 from lmzoo.errors import UsageError, first_line
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.base import LanguageModel, require_language_model
 from lmzoo.rebuild import build_model
 from lmzoo.registry import models
 
@@ -68,6 +68,7 @@ def params(
     _require_length(built, length)
     table = count(built, length)
     if diagram:
+        require_language_model(type(built), name)
         given.write_figure(Path(diagram), draw(built, name), "--diagram", "<svg")
         notes.append(f"diagram: {diagram}")
     if json:
@@ -97,7 +98,7 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _stored(
     path: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """The model of a run, from its checkpoint's arguments alone."""
     changed = [f"--model.{key}" for key in typed]
     changed += ["--vocab_size"] * (vocab_size is not None)
@@ -118,7 +119,7 @@ def _stored(
 
 def _from_zoo(
     name: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """A model of the zoo, its options read by its constructor's annotations."""
     cls, typed = models.load(name), dict(typed)
     if cls.pretrained:

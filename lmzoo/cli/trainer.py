@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lmzoo.cli import (
     arguments,
+    bodies,
     folders,
     messages,
     prelude,
@@ -23,12 +24,15 @@ from lmzoo.cli import (
 )
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
+from lmzoo.cli.refusals import model_class
 from lmzoo.cli.sections import Parser, add_classes, add_sections
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
+from lmzoo.training.distillation import teach
+from lmzoo.training.frozen_features import FrozenFeatures
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
@@ -63,7 +67,7 @@ class TrainCLI(LightningCLI):
         self.plan = plan
         self.run_folder: folders.RunFolder | None = None
         super().__init__(
-            model_class=LanguageModel,
+            model_class=Member,
             datamodule_class=TextDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -85,7 +89,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lmzoo's own sections."""
-        add_sections(parser)
+        add_sections(parser, model_class(self.plan.model))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -120,7 +124,8 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the folder; refuse what cannot work, before anything is built."""
         config = self.config[self.command]
-        settings.settle(config, self.command)
+        names = model_class(self.plan.model).metric_names
+        settings.settle(config, self.command, names)
         if self.subcommand == "fit":
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
@@ -148,7 +153,7 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
-        callbacks.append(self.freezing)
+        callbacks += [self.freezing, FrozenFeatures()]
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
@@ -181,6 +186,19 @@ class TrainCLI(LightningCLI):
         if self.plan.weights is not None:
             weights = self.plan.weights
             self.notes += warm_start(self.model, self.datamodule, weights)
+        if self.plan.body is not None:
+            self.notes.append(bodies.load(self.model, self.plan.body))
+        if self.plan.teacher is not None:
+            given = config.distill
+            self.notes.append(
+                teach(
+                    self.model,
+                    self.datamodule,
+                    self.plan.teacher,
+                    given.weight,
+                    given.temperature,
+                )
+            )
         self.freezing = self.config_init[self.command]["freeze"]
         if self.command == "fit":
             self.notes += self.freezing.apply(self.model)

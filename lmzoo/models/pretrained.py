@@ -110,6 +110,11 @@ class Pretrained(LanguageModel):
         logits = self.network(input_ids=tokens, use_cache=False).logits
         return logits[..., : self.vocab_size]
 
+    def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One vector for each token, (B, T) -> (B, T, D), once the head is taken."""
+        del mask
+        return self.network(input_ids=tokens, use_cache=False).logits
+
     def advance(
         self, tokens: Tensor, state: Cache | Window | None = None
     ) -> tuple[Tensor, Any]:

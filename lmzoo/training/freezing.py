@@ -169,12 +169,12 @@ class Freezing(BaseFinetuning):
         return {"policy": self.policy}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on only under the same policy.
+        """Go on only under the same policy; measuring goes on with nothing.
 
         Raises:
             UsageError: the run was trained under another one.
         """
-        for key, value in state_dict["policy"].items():
+        for key, value in state_dict["policy"].items() if self._applied else ():
             if self.policy.get(key) != value:
                 raise UsageError(
                     f"--freeze.{key} {self.policy.get(key)}: the run was trained with "

@@ -1,0 +1,219 @@
+"""Classifiers from the command line: fit, resume, measure, predict, distil, refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmzoo
+from lmzoo import runs
+from lmzoo.classification import classify
+from lmzoo.errors import UsageError
+from lmzoo.models.classifier import PooledClassifier
+from tests.cli.runner import lmzoo as command
+
+BODY = "--model.body lstm --model.body.d_model 8 --model.body.d_hidden 8"
+SMALL = f"--model classifier {BODY} --model.context_length 12 --data.batch_size 8"
+
+
+def rows(count=80):
+    good, bad = "a fine and lovely film", "a dull and tedious mess"
+    return [(f"{bad if n % 2 else good} {n % 5}", str(n % 2)) for n in range(count)]
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """Forty good films and forty bad ones, which one word tells apart."""
+    path = tmp_path / "films.tsv"
+    path.write_text("".join(f"{text}\t{label}\n" for text, label in rows()))
+    return path
+
+
+def fit(line: str, code: int = 0):
+    result = command(f"fit {line}")
+    assert result.code == code, result.err
+    return result
+
+
+@pytest.fixture
+def trained(films: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    fit(
+        f"{SMALL} --data.path {films} --data.labels [good,bad] --optimizer.lr 0.02 "
+        f"--trainer.max_steps 60 --trainer.default_root_dir {folder}"
+    )
+    return folder
+
+
+def test_a_run_folder_has_all_that_is_needed(trained: Path, films: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+
+    assert summary["best"]["metrics"]["accuracy"] == 1.0
+    assert {"f1", "auroc", "calibration_error", "nll"} <= set(
+        summary["best"]["metrics"]
+    )
+    assert summary["labels"] == ["good", "bad"]
+    assert summary["confusion"]["counts"] == [[4, 0], [0, 4]]
+    assert summary["floors"]["majority"]["accuracy"] == 0.5
+    assert "accuracy" in (trained / "MODEL_CARD.md").read_text()
+    films.unlink()  # a run is enough: neither corpus nor options
+    run = lmzoo.load(trained)
+    assert run.member.labels == ["good", "bad"]
+
+
+def test_scores_sum_to_one_and_batches_change_nothing(trained: Path) -> None:
+    run = lmzoo.load(trained)
+    texts = [text for text, _ in rows(70)] + ["", "word " * 40]
+
+    many = classify(run, texts)
+
+    assert all(abs(sum(said.scores.values()) - 1) < 1e-12 for said in many)
+    assert all(said.score == max(said.scores.values()) for said in many)
+    assert [said.label for said in many[:2]] == ["good", "bad"]
+    one = classify(run, [texts[69]])[0]
+    assert one.score == pytest.approx(many[69].score, abs=1e-6)
+
+
+def test_predict_a_text_and_a_file(trained: Path, films: Path, tmp_path: Path) -> None:
+    said = command(f"predict {trained} --text lovely")
+    assert said.code == 0, said.err
+    assert said.out.startswith("good  ")
+
+    batch = command(f"predict {trained} --file {films}")
+    lines = [json.loads(line) for line in batch.out.splitlines()]
+    assert len(lines) == 80
+    assert "80 of 80 right" in batch.err
+    assert lines[1]["label"] == lines[1]["given"] == "bad"
+
+    plain = tmp_path / "plain.txt"
+    plain.write_text("lovely film\n\ntedious mess\n")
+    batch = command(f"predict {trained} --file {plain}")
+    labels = [json.loads(line)["label"] for line in batch.out.splitlines()]
+    assert labels == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("predict nowhere --text x", "no such run folder"),
+        ("predict RUN", "no text to label"),
+        ("predict RUN --file nowhere.csv", "nowhere.csv"),
+        ("generate RUN", "no language model"),
+        ("score RUN --text hello", "no language model"),
+        ("export RUN --to hf --out OUT", "no language model"),
+        ("fit --model gpt --data labelled --data.path FILMS", "reads --data text"),
+        ("fit --model classifier --data text", "reads --data labelled"),
+        ("fit --model classifier --model.body nope --data.path FILMS", "no such model"),
+        ("fit --model classifier --model.body ngram --data.path FILMS", "no body"),
+        ("fit --model classifier --model.body lstm --model.body.x 1", "no such arg"),
+        ("fit --model gpt --distill_from RUN", "distilled into a classifier"),
+        ("fit --model gpt --model.body lstm", "no model for it"),
+        ("fit --model classifier", "name a csv, tsv or jsonl file"),
+        ("bench --models classifier", "no language model"),
+    ],
+)
+def test_mistakes_are_one_line(trained, films, tmp_path, line, said) -> None:
+    for word, path in (("RUN", trained), ("FILMS", films), ("OUT", tmp_path / "o")):
+        line = line.replace(word, str(path))
+
+    result = command(line)
+
+    assert result.code == 2, result.out
+    assert said in result.err
+    assert result.err.strip().count("\n") == 0
+    assert result.err.startswith("error: ")
+
+
+def test_measured_on_other_data_with_its_own_labels(trained, tmp_path) -> None:
+    other = tmp_path / "other.csv"
+    lines = [f"{text},{'bad' if label == '1' else 'good'}" for text, label in rows(20)]
+    other.write_text("text,label\n" + "\n".join(lines) + "\n")
+
+    result = command(f"validate --ckpt_path {trained} --data.path {other}")
+
+    assert result.code == 0, result.err
+    assert "100.0%" in result.out
+
+
+def test_an_interrupted_run_is_the_same_run(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"{SMALL} --data.path {films} --trainer.val_check_interval 5"
+    fit(f"{line} --trainer.max_steps 20 --trainer.default_root_dir {tmp_path}/whole")
+    one = runs.load(tmp_path / "whole", which="last").checkpoint["state_dict"]
+
+    line += f" --trainer.max_steps 20 --trainer.default_root_dir {tmp_path}/again"
+    with monkeypatch.context() as broken:
+        real = PooledClassifier.training_step
+
+        def fails(self, batch, batch_idx):
+            if self.global_step == 13:
+                raise UsageError("the power went")
+            return real(self, batch, batch_idx)
+
+        broken.setattr(PooledClassifier, "training_step", fails)
+        fit(line, code=2)
+    assert "resuming   after step 10" in fit(line).err
+    two = runs.load(tmp_path / "again", which="last").checkpoint["state_dict"]
+
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_body_of_a_run_is_taken_over(tmp_path: Path, films: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(text for text, _ in rows(80)) * 4)
+    fit(
+        f"--model encoder --model.d_model 8 --model.num_layers 1 --model.num_heads 2 "
+        f"--model.context_length 12 --data.tokenizer word --data.path {text} "
+        f"--trainer.max_steps 3 --trainer.default_root_dir {tmp_path}/encoder"
+    )
+    fit(
+        f"--model classifier --model.body {tmp_path}/encoder --data.path {films} "
+        f"--trainer.max_steps 2 --freeze.all_but_head true "
+        f"--trainer.default_root_dir {tmp_path}/tuned"
+    )
+
+    before = lmzoo.load(tmp_path / "encoder").checkpoint["state_dict"]
+    tuned = lmzoo.load(tmp_path / "tuned")
+    after = tuned.checkpoint["state_dict"]
+    kept = [name for name in before if f"body.{name}" in after]
+    assert len(kept) > 10
+    assert all(torch.equal(before[name], after[f"body.{name}"]) for name in kept)
+    assert tuned.stored["arguments"]["body"] == "encoder"
+    assert tuned.tokenizer.state() == lmzoo.load(tmp_path / "encoder").tokenizer.state()
+    assert command(f"generate {tmp_path}/encoder").code == 2
+
+
+def test_kept_features_are_those_of_the_body(films: Path, tmp_path: Path) -> None:
+    line = f"{SMALL} --data.path {films} --trainer.max_steps 12 --model.dropout 0"
+    fit(f"{line} --freeze.all_but_head true --trainer.default_root_dir {tmp_path}/kept")
+    fit(f"{line} --freeze.patterns body.* --trainer.default_root_dir {tmp_path}/named")
+    whole = fit(f"{line} --trainer.default_root_dir {tmp_path}/whole")
+
+    kept, named = (lmzoo.load(tmp_path / name).member for name in ("kept", "named"))
+    for mine, other in zip(kept.parameters(), named.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    assert "features " not in whole.err  # nothing is kept where the body is trained
+    summary = json.loads((tmp_path / "kept" / "summary.json").read_text())
+    measured = command(f"validate --ckpt_path {tmp_path}/kept")  # nothing is kept here
+    accuracy = summary["best"]["metrics"]["accuracy"]
+    assert f"{accuracy:.1%}" in measured.out
+
+
+def test_distilled_from_another_classifier(trained, films, tmp_path) -> None:
+    result = fit(
+        f"{SMALL} --data.path {films} --data.labels [good,bad] --trainer.max_steps 3 "
+        f"--distill_from {trained} --distill.weight 1 "
+        f"--trainer.default_root_dir {tmp_path}/student"
+    )
+
+    assert "distilled from" in result.err
+    assert "right on 100.0%" in result.err
+    wrong = command(
+        f"fit {SMALL} --data.path {films} --distill_from {trained} "
+        f"--trainer.default_root_dir {tmp_path}/no"
+    )
+    assert wrong.code == 2
+    assert "its labels are good, bad" in wrong.err
+    assert not (tmp_path / "no").exists()
