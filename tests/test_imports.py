@@ -47,6 +47,7 @@ GROUND = {"errors", "registry"}  # the standard library and each other, nothing 
 SHARED_BY_MODELS = {"base", "layers", "steps"}  # what one architecture file may import
 OPTIONAL = {
     "captum",
+    "fastapi",
     "gradio",
     "matplotlib",
     "onnx",
@@ -58,6 +59,7 @@ OPTIONAL = {
     "sklearn",
     "submitit",
     "transformers",
+    "uvicorn",
 }
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 HARMLESS = {"pickle.UnpicklingError"}  # an error to catch, nothing that loads
