@@ -7,10 +7,15 @@ application.
 """
 
 import ipaddress
+import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from lmzoo.errors import first_line
+
+log = logging.getLogger("lmzoo.web")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -116,9 +121,16 @@ class Guard:
         if refused is None:
             body = await self._body(receive)
             if body is not None:
-                return await self.app(scope, _again(body, receive), _marked(send))
+                return await self._answer(scope, _again(body, receive), _marked(send))
             refused = self.rule.too_large
         return await _refuse(*refused, _marked(send))
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What the application answers; what it raises is a line in the log."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:  # it has answered 500 before, or broken off
+            log.error("%s %s: %s", scope["method"], scope["path"], first_line(error))
 
     async def _body(self, receive: Receive) -> bytes | None:
         """All of a request's body; None once it is larger than allowed."""

@@ -13,7 +13,7 @@ from lmzoo.scoring import next_tokens
 from lmzoo.scoring.columns import column, trained_on
 from lmzoo.web import training, views
 from lmzoo.web.limits import Limits
-from lmzoo.web.shelf import Shelf
+from lmzoo.web.shelf import Shelf, chosen
 
 FRAME = 0.05  # seconds between two states of a text that is being written
 ALTERNATIVES = 5  # likeliest tokens that a scored token tells of
@@ -107,7 +107,7 @@ class Desk:
 
     def score(self, names: list[str], text: str) -> str:
         """What each token of a text costs each model."""
-        wanted = self.shelf.chosen(names)
+        wanted = chosen(names, self.shelf.names, "runs")
         if not self.limits.require_text(text):
             return views.hint("Type a text to see what each of its tokens costs.")
         deadline, columns = self.limits.deadline(), []
@@ -121,7 +121,7 @@ class Desk:
 
     def expect(self, names: list[str], text: str, k: float) -> str:
         """The likeliest next tokens of each model."""
-        wanted = self.shelf.chosen(names)
+        wanted = chosen(names, self.shelf.names, "runs")
         self.limits.require_text(text)
         most = min(max(1, whole(k, "the number of tokens")), 50)
         deadline, found, unknown = self.limits.deadline(), {}, []
@@ -145,8 +145,7 @@ class Desk:
         history = self.shelf[name]
         self.limits.require_text(prompt, "the prompt")
         self.limits.require_text(target, "the token in question")
-        if not isinstance(methods, list) or not methods or set(methods) - set(METHODS):
-            raise UsageError(f"choose methods among {', '.join(METHODS)}")
+        wanted = chosen(methods, METHODS, "methods")
         length = len(history.tokenizer.encode(prompt))
         if length > self.limits.positions:
             raise UsageError(
@@ -158,7 +157,7 @@ class Desk:
                 history,
                 prompt=prompt,
                 target=target,
-                methods=",".join(m for m in METHODS if m in methods),
+                methods=",".join(wanted),
                 checkpoints="best",
             )
         return views.influence(found.data, found.text, found.notes)
@@ -173,13 +172,10 @@ class Desk:
 
     def classify(self, names: list[str], text: str) -> str:
         """Labels and scores of a text by each classifier."""
-        if not isinstance(names, list) or not names:
-            raise UsageError("choose one or more classifiers")
-        if unknown := [n for n in names if n not in self.classifiers]:
-            raise UsageError(f"no classifier {unknown[0]!r} here")
+        wanted = chosen(names, self.classifiers, "classifiers")
         if not self.limits.require_text(text).strip():
             return views.hint("Type a sentence to see its label.")
-        return views.labelled({n: self.classifiers[n](text) for n in names})
+        return views.labelled({n: self.classifiers[n](text) for n in wanted})
 
     # ---- mistakes -----------------------------------------------------------------
 

@@ -13,8 +13,10 @@ from lmzoo.web.handlers import Desk
 PHRASE = "To be, or not to be: that is the question."
 BEGINNING = "Once upon a time, there was a"
 REVIEW = "A quiet, funny film that stays with you."
+END = f"html => html.replace('{views.CARET}', '')"  # of a text that was stopped
 SIDE_BY_SIDE = 4  # runs that are chosen when the page opens
-TURN = {"concurrency_id": "model", "concurrency_limit": 1}  # one request at a time
+# one request at a time; what came with it goes to the handlers as it is
+TURN = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False}
 AS_TYPED = {"trigger_mode": "always_last", "show_progress": "hidden"}
 FONT = ("system-ui", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "DejaVu Sans Mono", "Menlo", "Consolas", "monospace")
@@ -102,7 +104,7 @@ def _generate(gr: Any, desk: Desk) -> None:
         show_progress="hidden",
         **TURN,
     )
-    halt.click(None, cancels=running, api_visibility="private")
+    halt.click(None, shown, shown, js=END, cancels=running, api_visibility="private")
 
 
 def _score(gr: Any, desk: Desk) -> None:

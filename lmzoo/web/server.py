@@ -38,14 +38,15 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: no such address here, or a port that is taken.
     """
+    if not 0 <= port < 1 << 16:
+        raise UsageError(f"--port {port}: give 0 (any that is free) to 65,535")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UsageError(
             f"cannot listen on --host {host} --port {port}: "
-            f"{getattr(error, 'strerror', None) or error}; give --port 0 for any free "
-            f"port"
+            f"{error.strerror or error}; --port 0 takes any free port"
         ) from error
 
 
@@ -60,9 +61,14 @@ def address(listening: socket.socket, host: str) -> str:
     return f"http://{name}:{listening.getsockname()[1]}"
 
 
+def quiet() -> None:
+    """Set aside what the environment says of sharing, telemetry and hubs."""
+    os.environ.update(QUIET)
+
+
 def application(desk: Desk, host: str) -> Guard:
     """The page as an ASGI application, behind its guard."""
-    os.environ.update(QUIET)
+    quiet()
     # optional: the app extra
     from lmzoo.web.page import mounted
 

@@ -1,6 +1,6 @@
 """The runs that a page was given: its models are chosen among these, by name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -41,19 +41,6 @@ class Shelf:
             raise UsageError(f"no such run here; there are {', '.join(self.names)}")
         return self._open[name]
 
-    def chosen(self, names: object) -> list[str]:
-        """Several names, in the order of the shelf.
-
-        Raises:
-            UsageError: none, or one that is not here.
-        """
-        if not isinstance(names, Iterable) or isinstance(names, str):
-            raise UsageError("choose one or more runs")
-        wanted = {name for name in names if self[name]}
-        if not wanted:
-            raise UsageError("choose one or more runs")
-        return [name for name in self.names if name in wanted]
-
     def described(self, name: str) -> str:
         """Architecture, size, vocabulary, training: a line."""
         history = self[name]
@@ -68,3 +55,16 @@ class Shelf:
         if history.run.step:
             parts.append(f"step {history.run.step:,}")
         return ", ".join(parts)
+
+
+def chosen(given: object, known: Collection[str], what: str) -> list[str]:
+    """Those of ``known`` that a request named, in their own order.
+
+    Raises:
+        UsageError: none, no list, or another among them.
+    """
+    if not isinstance(given, list) or not given:
+        raise UsageError(f"choose one or more {what}")
+    if any(not isinstance(name, str) or name not in known for name in given):
+        raise UsageError(f"no such {what} here; there are {', '.join(known)}")
+    return [name for name in known if name in given]
