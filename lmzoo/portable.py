@@ -2,7 +2,8 @@
 
 Two kinds: what ``lmzoo export --to safetensors`` writes, and what the transformers
 library writes. Both are read as data, into the same form as a checkpoint; a GPT-2
-becomes the zoo's ``gpt``, any other causal language model a ``pretrained``.
+becomes the zoo's ``gpt``, a DistilBERT its ``encoder``, any other encoder a
+``pretrained-encoder`` and any other causal language model a ``pretrained``.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lmzoo.errors import UsageError
-from lmzoo.models import gpt2
+from lmzoo.models import distilbert, gpt2
 from lmzoo.text.tokenizers import read_tokenizer_file
 
 FORMAT = 1
@@ -25,6 +26,7 @@ INDEX = "model.safetensors.index.json"
 LARGEST = 64 << 20  # bytes of a JSON file
 CONTEXT = 1024  # of a model that sets no limit
 LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
+ENCODERS = ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet")
 OWN_CODE = ("auto_map", "custom_pipelines")
 RECOMPUTED = ("rotary_emb.inv_freq",)  # buffers that old files hold as well
 
@@ -130,6 +132,9 @@ def _described(
                 if name in renamed and len(renamed[name]) == rows:
                     renamed[name] = renamed[name][:size]
             return "gpt", {**arguments, "vocab_size": size}, renamed
+    if config["model_type"] == "distilbert" and distilbert.fits(config):
+        arguments = {**distilbert.from_config(config), "vocab_size": size}
+        return "encoder", arguments, distilbert.from_tensors(tensors, size)
     limits = [config[key] for key in LIMITS if isinstance(config.get(key), int)]
     arguments = {
         "vocab_size": size,
@@ -137,7 +142,37 @@ def _described(
         "source": _plain(config),
     }
     kept = {n: t for n, t in tensors.items() if not n.endswith(RECOMPUTED)}
+    if _is_encoder(config):
+        return "pretrained-encoder", arguments, _of_encoder(config, kept)
     return "pretrained", arguments, {f"network.{n}": t for n, t in kept.items()}
+
+
+def _is_encoder(config: dict[str, Any]) -> bool:
+    """Whether a configuration is that of a bidirectional encoder."""
+    if config["model_type"] not in ENCODERS:
+        return False
+    built = config.get("architectures") or [""]
+    causal = config.get("is_decoder") or str(built[0]).endswith("CausalLM")
+    return not causal
+
+
+def _of_encoder(
+    config: dict[str, Any], tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The encoder's own tensors, without the heads that stood on it."""
+    prefix = f"{config['model_type'].replace('-', '_').removeprefix('xlm_')}."
+    if any(name.startswith(prefix) for name in tensors):
+        tensors = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+    left = ("pooler.", "cls.", "lm_head.", "classifier.")
+    return {
+        f"network.{name}": tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(left) and not name.endswith("position_ids")
+    }
 
 
 def _plain(config: Any) -> Any:

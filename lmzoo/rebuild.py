@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules import module as hooks
 
 from lmzoo.errors import UsageError, first_line
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.registry import models
 
 PARTS = 1000, 50  # modules and parameters that may be built: some, and more per tensor
@@ -24,7 +24,7 @@ PARTS = 1000, 50  # modules and parameters that may be built: some, and more per
 
 def rebuild(
     name: str, arguments: dict[str, Any], tensors: Mapping[str, Tensor], path: Path
-) -> LanguageModel:
+) -> Member:
     """The model called ``name`` with its weights, in evaluation mode, on the CPU.
 
     Tensors that the model shares (a tied head) may be given once, under any of their
@@ -55,7 +55,7 @@ def require_known(name: str, path: Path) -> None:
         )
 
 
-def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageModel:
+def build_model(name: str, arguments: dict[str, Any], path: Path) -> Member:
     """The model called ``name``, after its stored arguments have been checked.
 
     Raises:
@@ -103,7 +103,7 @@ def check_plain(value: Any, where: str) -> None:
 
 
 def _complete(
-    skeleton: LanguageModel, tensors: Mapping[str, Tensor], name: str, path: Path
+    skeleton: Member, tensors: Mapping[str, Tensor], name: str, path: Path
 ) -> dict[str, Tensor]:
     """The tensors under all names of the model, each of the shape that it has there.
 

@@ -25,6 +25,7 @@ from lmzoo.errors import UsageError, first_line
 from lmzoo.files import write_atomically
 from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.rebuild import rebuild
 from lmzoo.scoring import Score, score
 from lmzoo.text.spans import Spans
@@ -75,9 +76,26 @@ class Run:
         """The tokenizer that the model was trained with."""
         return from_state(self.stored["tokenizer"])
 
-    @cached_property
+    @property
     def model(self) -> LanguageModel:
-        """The model with its weights, in evaluation mode, on the CPU."""
+        """The language model with its weights, in evaluation mode, on the CPU.
+
+        Raises:
+            UsageError: it is one of another task, which continues no text.
+        """
+        if not isinstance(self.member, LanguageModel):
+            task = self.member.task
+            use = f"lmzoo predict {self.path}"
+            use = use if task == "classifier" else f"--model.body {self.path}"
+            raise UsageError(
+                f"{self.path} holds a {self.stored['model']}, which is no language "
+                f"model: it predicts no next token; its use is {use}"
+            )
+        return self.member
+
+    @cached_property
+    def member(self) -> Member:
+        """The model with its weights, of whatever task; evaluation mode, on the CPU."""
         return rebuild(
             self.stored["model"],
             self.stored["arguments"],

@@ -44,7 +44,12 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "steps"}  # what one architecture file may import
+SHARED_BY_MODELS = {
+    "base",
+    "layers",
+    "member",
+    "steps",
+}  # what one architecture file may import
 OPTIONAL = {
     "captum",
     "fastapi",

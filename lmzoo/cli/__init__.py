@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("lmzoo.cli.generate", "continue a text with a run"),
     "params": ("lmzoo.cli.params", "count a model's parameters, draw it"),
     "score": ("lmzoo.cli.score", "what each token of a text costs each model"),
+    "predict": ("lmzoo.cli.predict", "label texts with a classifier"),
     "inspect": ("lmzoo.cli.inspect", "look inside a run with one of the probes"),
     "transfer": ("lmzoo.cli.transfer", "models on each other's corpora"),
     "eval": ("lmzoo.cli.evaluate", "ask a run the questions of a task"),

@@ -28,6 +28,7 @@ from lmzoo.training.checkpoints import versions
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
 FIXED = ("data.", "optimizer.", "lr_scheduler.", "trainer.", "seed_everything")
 FREE = ("trainer.max_steps", "trainer.val_check_interval", "data.tokenizer_state")
+FREE += ("data.labels",)
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -87,7 +88,7 @@ class RunFolder:
                     **self.identity,
                     "trainer.max_steps": self.max_steps,
                 }.items()
-                if not key.startswith(("model", "data.", "init_from"))
+                if not key.startswith(("model", "data.", "init_from", "body_from"))
             },
         }
 
@@ -188,7 +189,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)
-    flat.pop("model.vocab_size", None)
+    for key in ("vocab_size", "labels"):  # the data's to say
+        flat.pop(f"model.{key}", None)
     for section in ("early_stopping", "checkpoints", "samples"):
         for key, value in config[section].as_dict().items():
             flat[f"{section}.{key}"] = value
@@ -200,6 +202,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
             flat[f"budget.{key}"] = config.budget[key]
     if plan.weights is not None:
         flat["init_from"] = str(plan.weights.path)
+    if plan.body is not None:
+        flat["body_from"] = str(plan.body.path)
     return json.loads(json.dumps(flat, default=str))
 
 
@@ -217,7 +221,9 @@ def digest(identity: dict[str, Any]) -> str:
 def _default(identity: dict[str, Any], plan: Plan) -> Path:
     path = identity.get("data.path")
     first = str(path[0] if isinstance(path, list) and path else path)
-    corpus = identity.get("data.corpus") or (Path(first).stem if path else "kjv")
+    named = Path(first).stem
+    named = Path(first).resolve().parent.name if named == "train" else named
+    corpus = identity.get("data.corpus") or (named if path else "kjv")
     corpus = re.sub(r"[^a-z0-9_-]+", "-", str(corpus).lower()).strip("-") or "text"
     name = re.sub(r"[^a-z0-9_-]+", "-", plan.model.rpartition(".")[2].lower())
     return Path("runs") / f"{name}-{corpus}-{digest(identity)}"

@@ -97,7 +97,7 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _stored(
     path: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """The model of a run, from its checkpoint's arguments alone."""
     changed = [f"--model.{key}" for key in typed]
     changed += ["--vocab_size"] * (vocab_size is not None)
@@ -118,7 +118,7 @@ def _stored(
 
 def _from_zoo(
     name: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """A model of the zoo, its options read by its constructor's annotations."""
     cls, typed = models.load(name), dict(typed)
     if cls.pretrained:

@@ -5,13 +5,15 @@ that the order of strength is: typed, configuration files, checkpoint, recipe.
 """
 
 import contextlib
+import inspect
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lmzoo import runs
-from lmzoo.cli import refusals
+from lmzoo.cli import bodies, refusals
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
@@ -38,6 +40,7 @@ TRAINER_KEYS = (
 KNOWN_CLASS = re.compile(
     r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
 )
+TEXT_LENGTH = 128  # tokens of a text to classify, unless typed
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
 
 
@@ -51,6 +54,7 @@ class Plan:
     checkpoint: Path | None = None  # to resume or to measure
     run: runs.Run | None = None  # what is in it
     weights: runs.Run | None = None  # to start from
+    body: runs.Run | None = None  # that a classifier's body starts from
     notes: list[str] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -68,6 +72,9 @@ def plan(request: Request) -> Plan:
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
     made.configs.append(_recipe(made.model, request.preset))
+    cls = model_class(made.model)
+    if run is None and bodies.reads_body(cls):
+        _settle_body(made, cls)
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
@@ -75,6 +82,31 @@ def plan(request: Request) -> Plan:
         else:
             made.weights = run
     return made
+
+
+def _settle_body(made: Plan, cls: type) -> None:
+    """Describe the body by plain arguments; its run brings tokenizer and context."""
+    arguments, made.body = bodies.settle(made.request, cls)
+    classes = {
+        key: made.configs[0][key]["class_path"]
+        for key in ("model", "data", "optimizer", "lr_scheduler")
+    }
+    if made.body is not None:
+        stored = made.body.stored
+        config = nested(bodies.FINE_TUNING, classes)
+        config["data"] = {
+            "class_path": classes["data"],
+            "init_args": {"tokenizer_state": json.dumps(stored["tokenizer"])},
+        }
+        context = min(stored["arguments"]["context_length"], TEXT_LENGTH)
+        config["model"] = {
+            "class_path": classes["model"],
+            "init_args": {"context_length": context},
+        }
+        made.configs.append(config)
+    made.request.configs.append(
+        {"model": {"class_path": classes["model"], "init_args": arguments}}
+    )
 
 
 def _run(request: Request) -> runs.Run | None:
@@ -128,7 +160,7 @@ def _recipe(name: str, preset: str | None) -> dict[str, Any]:
     path = models.class_path(name) if "." not in name else name
     classes = {
         "model": path,
-        "data": data_modules.class_path("text"),
+        "data": data_modules.class_path(getattr(cls, "data", "text")),
         "optimizer": flat["optimizer.class_path"],
         "lr_scheduler": flat["lr_scheduler.class_path"],
     }
@@ -147,7 +179,8 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     stored = run.stored
     for key in ("arguments", "data", "training"):
         check_plain(stored.get(key) or {}, f"{run.path}: {key}")
-    arguments = {k: v for k, v in stored["arguments"].items() if k != "vocab_size"}
+    linked = getattr(model_class(stored["model"]), "linked", {}).values()
+    arguments = {k: v for k, v in stored["arguments"].items() if k not in linked}
     data = dict((stored.get("data") or {}).get("arguments") or {})
     if request.init_from or any(_typed_source(request, key) for key in SOURCES):
         data = {key: value for key, value in data.items() if key not in SOURCES}
@@ -157,6 +190,13 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     data["tokenizer_state"] = stored["tokenizer"]
     data["extend_tokenizer"] = bool(request.init_from)
     name = (stored.get("data") or {}).get("name", "text")
+    described = (stored.get("data") or {}).get("described") or {}
+    if "labels" in described:  # what stands in the files -> name, in the model's order
+        data["labels"] = described["labels"]
+    if name == "labelled":
+        data["tokenizer_state"] = json.dumps(stored["tokenizer"])
+    known = inspect.signature(data_modules.load(name)).parameters
+    data = {key: value for key, value in data.items() if key in known}
     config: dict[str, Any] = {
         "model": {"class_path": models.class_path(stored["model"])},
         "data": {"class_path": data_modules.class_path(name), "init_args": data},

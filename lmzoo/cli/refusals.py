@@ -23,6 +23,7 @@ def check(request: Request, run: runs.Run | None) -> None:
     changed = [*request.typed("model."), *request.typed("data.tokenizer")]
     changed += ["model.preset"] * bool(request.preset)
     changed += [f"model.{key}" for key in request.section("model")]
+    changed += ["model.body"] * bool(request.body or request.body_arguments)
     if run is not None and request.ckpt_path and changed:
         raise UsageError(
             f"--{changed[0]} cannot be changed: the model of "
@@ -49,8 +50,19 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
     """
     if fresh and request.command == "fit":
         _require_source(model, request)
-    _require_known(request, "model", model_class(model))
-    data = request.data or data_modules.class_path("text")
+    cls = model_class(model)
+    _require_known(request, "model", cls)
+    feeds = data_modules.class_path(getattr(cls, "data", "text"))
+    data = request.data or feeds
+    others = {data_modules.class_path(name) for name in ("text", "labelled")} - {feeds}
+    if data in others or (request.body and not hasattr(cls, "teacher")):
+        given = f"data {data_modules.name_of_path(data)}"
+        given = f"model.body {request.body}" if data not in others else given
+        raise UsageError(
+            f"--{given}: a {models.name_of_path(model)} is no model for it; it is a "
+            f"{getattr(cls, 'task', 'model')} and reads --data "
+            f"{data_modules.name_of_path(feeds)}"
+        )
     _require_known(request, "data", model_class(data))
 
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from lmzoo.cli import messages, settings
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.training.checkpoints import Checkpoints
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.telemetry import Samples
@@ -29,12 +29,17 @@ def add_classes(parser: LightningArgumentParser) -> None:
     parser.set_defaults(
         {f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()}
     )
-    parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
+    parser.add_lightning_class_args(Member, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
 
-def add_sections(parser: LightningArgumentParser) -> None:
-    """Lmzoo's own sections, and the two integers where the towers meet."""
+def add_sections(parser: LightningArgumentParser, model: type) -> None:
+    """Lmzoo's own sections, and where the towers meet: what data decides of a model.
+
+    Args:
+        parser: of one of the commands.
+        model: the class of the model.
+    """
     for key, base in (
         ("optimizer", Optimizer),
         ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
@@ -73,9 +78,10 @@ def add_sections(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."
     )
-    parser.link_arguments(
-        "data.vocab_size", "model.init_args.vocab_size", apply_on="instantiate"
-    )
+    for source, target in getattr(model, "linked", Member.linked).items():
+        parser.link_arguments(
+            f"data.{source}", f"model.init_args.{target}", apply_on="instantiate"
+        )
     parser.link_arguments(
         "model.init_args.context_length", "data.init_args.context_length"
     )

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lmzoo.cli import (
     arguments,
+    bodies,
     folders,
     messages,
     prelude,
@@ -23,9 +24,10 @@ from lmzoo.cli import (
 )
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
+from lmzoo.cli.refusals import model_class
 from lmzoo.cli.sections import Parser, add_classes, add_sections
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
@@ -63,7 +65,7 @@ class TrainCLI(LightningCLI):
         self.plan = plan
         self.run_folder: folders.RunFolder | None = None
         super().__init__(
-            model_class=LanguageModel,
+            model_class=Member,
             datamodule_class=TextDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -85,7 +87,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lmzoo's own sections."""
-        add_sections(parser)
+        add_sections(parser, model_class(self.plan.model))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -120,7 +122,8 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the folder; refuse what cannot work, before anything is built."""
         config = self.config[self.command]
-        settings.settle(config, self.command)
+        names = model_class(self.plan.model).metric_names
+        settings.settle(config, self.command, names)
         if self.subcommand == "fit":
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
@@ -180,6 +183,8 @@ class TrainCLI(LightningCLI):
         if self.plan.weights is not None:
             weights = self.plan.weights
             self.notes += warm_start(self.model, self.datamodule, weights)
+        if self.plan.body is not None:
+            self.notes.append(bodies.load(self.model, self.plan.body))
         if config.compile:
             self.model.compile()
 

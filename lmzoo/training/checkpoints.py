@@ -47,7 +47,7 @@ class VerifiedCheckpointIO(CheckpointIO):
         run = runs.load(path)  # a model folder: weights, and no state of a training
         return {
             **run.checkpoint,
-            "state_dict": run.model.state_dict(),
+            "state_dict": run.member.state_dict(),
             "pytorch-lightning_version": lightning.__version__,
         }
 

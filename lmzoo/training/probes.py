@@ -18,9 +18,9 @@ def refusal(model: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def misshapen(model: LanguageModel) -> str | None:
+def misshapen(model: nn.Module) -> str | None:
     """One line if ``forward`` gives anything but logits (B, T, V) for two tokens."""
-    if model.counting:
+    if not isinstance(model, LanguageModel) or model.counting:
         return None
     length = min(2, model.context_length)
     logits = model.forward(torch.zeros(1, length, dtype=torch.long))

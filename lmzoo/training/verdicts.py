@@ -27,6 +27,7 @@ def verdicts(summary: dict[str, Any], train_nll: float | None) -> Iterator[Findi
     low, end = best.get("metrics") or {}, last.get("metrics") or {}
     if low:
         yield from against_chance(low, summary)
+    if low and summary.get("task", "language model") == "language model":
         yield from of_the_yardstick(summary)
         yield from against_counting(low, summary)
     if low and end and best["step"] < last["step"] and low["nll"] < end["nll"]:
@@ -50,7 +51,9 @@ def against_chance(
     best: dict[str, float], summary: dict[str, Any]
 ) -> Iterator[Finding]:
     """Is the best loss any better than guessing?"""
-    size = ((summary.get("data") or {}).get("tokenizer") or {}).get("vocab_size")
+    size = len(summary.get("labels") or ()) or (
+        (summary.get("data") or {}).get("tokenizer") or {}
+    ).get("vocab_size")
     if size and best["nll"] >= 0.99 * math.log(size):
         yield (
             "chance",

@@ -22,7 +22,7 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
     new_symbols = data.tokenizer.symbols()
     shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
     target = model.state_dict()
-    source = run.model.state_dict()
+    source = run.member.state_dict()
     for name, tensor in target.items():
         if name not in source:
             raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")

@@ -1,0 +1,95 @@
+"""Any encoder of the transformers library, as the body of a classifier.
+
+The constructor keeps the source's configuration (its ``config.json``) and rebuilds the
+network from it, as ``pretrained`` does for causal models.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lmzoo.errors import UsageError, first_line
+from lmzoo.models.member import Member
+
+UNNAMED: dict[str, Any] = {  # what stands in where no source is given
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+class PretrainedEncoder(Member):
+    """An encoder of the transformers library; it gives features, and no logits.
+
+    Args:
+        vocab_size: number of distinct tokens V.
+        context_length: most tokens of a text.
+        source: the source's ``config.json``; None builds a very small BERT with random
+            weights.
+
+    Raises:
+        UsageError: transformers is not installed.
+        ValueError: a configuration that it does not know, or sizes that contradict it.
+    """
+
+    task: ClassVar[str] = "body"
+    pretrained: ClassVar[bool] = True
+    requires: ClassVar[dict[str, str]] = {"transformers": "hf"}
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context_length: int = 128,
+        *,
+        source: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if source is None:
+            positions = {"max_position_embeddings": context_length}
+            source = {**UNNAMED, **positions, "vocab_size": vocab_size}
+        self.network = _build(source)
+        if self.network.config.vocab_size < vocab_size:
+            raise ValueError(
+                f"vocab_size must be at most the source's "
+                f"{self.network.config.vocab_size}, given {vocab_size}"
+            )
+
+    def take_head(self) -> int:
+        """There is none; the size D of ``features``."""
+        return int(self.network.config.hidden_size)
+
+    def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One vector for each token, (B, T) -> (B, T, D)."""
+        mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+        return self.network(input_ids=tokens, attention_mask=mask).last_hidden_state
+
+
+def _build(source: dict[str, Any]) -> Any:
+    """The network of a configuration, with random weights in float32."""
+    try:
+        # optional: the hf extra
+        from transformers import AutoConfig, AutoModel
+    except ImportError as error:
+        raise UsageError(
+            "this model needs the transformers library: pip install 'lmzoo[hf]'"
+        ) from error
+    described = dict(source)
+    kind = described.pop("model_type", None)
+    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
+        described.pop(key, None)
+    try:
+        config = AutoConfig.for_model(kind, **described)
+        network = AutoModel.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+    except Exception as error:  # a configuration can break the library in any way
+        raise ValueError(
+            f"source: transformers cannot build an encoder of type {kind!r} "
+            f"({first_line(error)})"
+        ) from error
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None  # a head of another task, of no use to this one
+    return network
