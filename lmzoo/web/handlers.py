@@ -2,11 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from lmzoo.analysis.attributions import METHODS
 from lmzoo.analysis.probes.attribution import attribution
+from lmzoo.classification import classify
 from lmzoo.errors import UsageError
 from lmzoo.generation import Continuation, continue_text
 from lmzoo.scoring import next_tokens
@@ -22,14 +22,6 @@ UNNAMED = "this did not work, and the fault is not yours; the terminal says more
 log = logging.getLogger("lmzoo.web")
 
 
-class Labeller(Protocol):
-    """A classifier as the page needs it."""
-
-    def __call__(self, text: str) -> Mapping[str, float]:
-        """Label -> score; the scores add up to 1."""
-        ...
-
-
 class Desk:
     """Answers over a shelf of runs, each within the limits.
 
@@ -39,17 +31,10 @@ class Desk:
     Args:
         shelf: the runs.
         limits: of each request.
-        classifiers: by their names.
     """
 
-    def __init__(
-        self,
-        shelf: Shelf,
-        limits: Limits,
-        classifiers: Mapping[str, Labeller] | None = None,
-    ) -> None:
+    def __init__(self, shelf: Shelf, limits: Limits) -> None:
         self.shelf, self.limits = shelf, limits
-        self.classifiers = classifiers or {}
 
     def generate(
         self,
@@ -107,7 +92,7 @@ class Desk:
 
     def score(self, names: list[str], text: str) -> str:
         """What each token of a text costs each model."""
-        wanted = chosen(names, self.shelf.names, "runs")
+        wanted = chosen(names, self.shelf.writers, "runs")
         if not self.limits.require_text(text):
             return views.hint("Type a text to see what each of its tokens costs.")
         deadline, columns = self.limits.deadline(), []
@@ -121,7 +106,7 @@ class Desk:
 
     def expect(self, names: list[str], text: str, k: float) -> str:
         """The likeliest next tokens of each model."""
-        wanted = chosen(names, self.shelf.names, "runs")
+        wanted = chosen(names, self.shelf.writers, "runs")
         self.limits.require_text(text)
         most = min(max(1, whole(k, "the number of tokens")), 50)
         deadline, found, unknown = self.limits.deadline(), {}, []
@@ -172,10 +157,16 @@ class Desk:
 
     def classify(self, names: list[str], text: str) -> str:
         """Labels and scores of a text by each classifier."""
-        wanted = chosen(names, self.classifiers, "classifiers")
+        wanted = chosen(names, self.shelf.labellers, "classifiers")
         if not self.limits.require_text(text).strip():
             return views.hint("Type a sentence to see its label.")
-        return views.labelled({n: self.classifiers[n](text) for n in wanted})
+        deadline, found = self.limits.deadline(), {}
+        for name in wanted:
+            run = self.shelf[name].run
+            with deadline.bounding(run.member):
+                (said,) = classify(run, [text])
+            found[name] = said.scores
+        return views.labelled(found)
 
     # ---- mistakes -----------------------------------------------------------------
 

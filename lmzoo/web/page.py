@@ -13,7 +13,6 @@ from lmzoo.web.handlers import Desk
 PHRASE = "To be, or not to be: that is the question."
 BEGINNING = "Once upon a time, there was a"
 REVIEW = "A quiet, funny film that stays with you."
-END = f"html => html.replace('{views.CARET}', '')"  # of a text that was stopped
 SIDE_BY_SIDE = 4  # runs that are chosen when the page opens
 # one request at a time; what came with it goes to the handlers as it is
 TURN = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False}
@@ -66,22 +65,24 @@ def layout(gr: Any, desk: Desk) -> Any:
 
 def _tabs(desk: Desk) -> dict[str, Callable[[Any, Desk], None]]:
     """Those that the given runs have a use for."""
-    own = {
+    writing = {
         "Generate": _generate,
         "Score": _score,
         "Next token": _expect,
         "Attribution": _attribute,
+    }
+    return {
+        **(writing if desk.shelf.writers else {}),
+        **({"Sentiment": _classify} if desk.shelf.labellers else {}),
         "Training": _train,
     }
-    labels = {"Sentiment": _classify} if desk.classifiers else {}
-    return {**(own if desk.shelf.names else {}), **labels}
 
 
 def _generate(gr: Any, desk: Desk) -> None:
     most = desk.limits.new_tokens
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=2, min_width=320, elem_classes="knobs"):
-            name = _one(gr, desk)
+            name = _one(gr, desk.shelf.writers)
             prompt = _text(gr, desk, "Prompt", BEGINNING, lines=3)
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", elem_id="generate")
@@ -104,7 +105,7 @@ def _generate(gr: Any, desk: Desk) -> None:
         show_progress="hidden",
         **TURN,
     )
-    halt.click(None, shown, shown, js=END, cancels=running, api_visibility="private")
+    halt.click(None, cancels=running, api_visibility="private")
 
 
 def _score(gr: Any, desk: Desk) -> None:
@@ -148,7 +149,7 @@ def _expect(gr: Any, desk: Desk) -> None:
 def _attribute(gr: Any, desk: Desk) -> None:
     with gr.Row(elem_classes="split"):
         with gr.Column(scale=2, min_width=320, elem_classes="knobs"):
-            name = _one(gr, desk)
+            name = _one(gr, desk.shelf.writers)
             prompt = _text(gr, desk, "Prompt", BEGINNING, lines=3)
             target = gr.Textbox(
                 "",
@@ -175,7 +176,7 @@ def _attribute(gr: Any, desk: Desk) -> None:
 
 
 def _train(gr: Any, desk: Desk) -> None:
-    name = _one(gr, desk)
+    name = _one(gr, desk.shelf.names)
     answer = desk.answering(desk.train)
     shown = _html(gr, answer(desk.shelf.names[0]))
     name.change(
@@ -184,7 +185,7 @@ def _train(gr: Any, desk: Desk) -> None:
 
 
 def _classify(gr: Any, desk: Desk) -> None:
-    every = list(desk.classifiers)
+    every = desk.shelf.labellers
     names = gr.CheckboxGroup(every, value=every, label="Classifiers")
     text = _text(gr, desk, "Text", REVIEW, lines=3)
     answer = desk.answering(desk.classify)
@@ -214,17 +215,16 @@ def _text(gr: Any, desk: Desk, label: str, value: str, lines: int) -> Any:
     )
 
 
-def _one(gr: Any, desk: Desk) -> Any:
-    names = desk.shelf.names
+def _one(gr: Any, names: list[str]) -> Any:
     return gr.Dropdown(names, value=names[0], label="Model", filterable=False)
 
 
 def _several(gr: Any, desk: Desk) -> Any:
-    return gr.CheckboxGroup(desk.shelf.names, value=_first(desk), label="Models")
+    return gr.CheckboxGroup(desk.shelf.writers, value=_first(desk), label="Models")
 
 
 def _first(desk: Desk) -> list[str]:
-    return desk.shelf.names[:SIDE_BY_SIDE]
+    return desk.shelf.writers[:SIDE_BY_SIDE]
 
 
 def _theme(gr: Any) -> Any:

@@ -7,8 +7,10 @@ import torch
 from lmzoo import runs
 from lmzoo.analysis.history import History
 from lmzoo.errors import UsageError
-from lmzoo.report.words import plural
+from lmzoo.report.words import listed, plural
 from lmzoo.scoring.columns import short_names
+
+WRITER, LABELLER = "language model", "classifier"  # tasks that the page has a use for
 
 
 class Shelf:
@@ -18,23 +20,34 @@ class Shelf:
         paths: run folders, checkpoint files, exported folders.
         device: where the models compute.
 
+    Attributes:
+        names: of all, in the order they were given.
+        writers: names of the language models.
+        labellers: names of the classifiers.
+        spans: what each keeps of its training text.
+
     Raises:
-        UsageError: a run that cannot be opened, or that is given twice.
+        UsageError: a run that cannot be opened, that is given twice, or that neither
+            continues nor labels a text.
     """
 
     def __init__(self, paths: Sequence[str], device: torch.device) -> None:
-        names = short_names(paths)
-        if len(set(names)) < len(names):
+        self.names = short_names(paths)
+        if len(set(self.names)) < len(self.names):
             raise UsageError("lmzoo app: the same run was given twice")
-        self._open = {n: History(p) for n, p in zip(names, paths, strict=True)}
-        for history in self._open.values():
-            history.run.model.to(device)
-        self.spans = {n: runs.read_spans(p) for n, p in zip(names, paths, strict=True)}
-
-    @property
-    def names(self) -> list[str]:
-        """In the order they were given."""
-        return list(self._open)
+        named = list(zip(self.names, paths, strict=True))
+        self._open = {name: History(path) for name, path in named}
+        self.spans = {name: runs.read_spans(path) for name, path in named}
+        tasks = {name: self[name].run.member.task for name in self.names}
+        for name, task in tasks.items():
+            if task not in (WRITER, LABELLER):
+                raise UsageError(
+                    f"{self[name].path} holds a model of another task ({task}): the "
+                    f"page shows language models and classifiers"
+                )
+            self[name].run.member.to(device)
+        self.writers = [name for name in self.names if tasks[name] == WRITER]
+        self.labellers = [name for name in self.names if tasks[name] == LABELLER]
 
     def __getitem__(self, name: object) -> History:
         if not isinstance(name, str) or name not in self._open:
@@ -44,16 +57,18 @@ class Shelf:
     def described(self, name: str) -> str:
         """Architecture, size, vocabulary, training: a line."""
         history = self[name]
-        model, tokenizer = history.run.model, history.tokenizer
-        count = sum(parameter.numel() for parameter in model.parameters())
+        run, tokenizer = history.run, history.tokenizer
+        count = sum(parameter.numel() for parameter in run.member.parameters())
         parts = [
             history.name,
-            f"{plural(count, 'parameter')}",
+            plural(count, "parameter"),
             f"{tokenizer.kind} vocabulary of {tokenizer.vocab_size:,}",
-            f"context {model.context_length:,}",
+            f"context {run.member.context_length:,}",
         ]
-        if history.run.step:
-            parts.append(f"step {history.run.step:,}")
+        if run.step:
+            parts.append(f"step {run.step:,}")
+        if name in self.labellers:
+            parts.append(f"labels {listed(run.member.arguments['labels'])}")
         return ", ".join(parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmzoo.report.charts import Curve
 from lmzoo.report.lines import lines
-from lmzoo.report.words import count, decimals
+from lmzoo.report.words import count, decimals, percent
 
 MOST = 400  # points of a curve
 LOSSES = {"train/nll": "train", "val/nll": "validation"}
@@ -26,7 +26,7 @@ def charts(folder: Path) -> list[str]:
     ]
     drawn = []
     if losses:
-        chart = lines(losses, "Loss", "optimizer steps", "nats per token", dots=False)
+        chart = lines(losses, "Loss", "optimizer steps", "nats", dots=False)
         drawn.append(chart)
     for key, label in OTHERS.items():
         if key in columns:
@@ -48,6 +48,9 @@ def figures(folder: Path) -> list[tuple[str, str]]:
         ("validation loss, nats", decimals(best.get("nll"))),
         ("perplexity", decimals(best.get("perplexity"))),
         ("bits per character", decimals(best.get("bits_per_char"))),
+        ("validation accuracy", percent(best.get("accuracy"))),
+        ("F1", decimals(best.get("f1"))),
+        ("AUROC", decimals(best.get("auroc"))),
     ]
     floors = summary.get("floors") or {}
     known = [

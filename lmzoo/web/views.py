@@ -12,7 +12,6 @@ from lmzoo.scoring import Candidate
 from lmzoo.scoring import page as scored
 from lmzoo.scoring.columns import Column, scale, spelled
 
-CARET = '<i class="caret"></i>'  # where the next word will stand
 OPTION = re.compile(r"--(?=[a-z])")  # messages name options of the command line
 
 
@@ -28,7 +27,7 @@ def hint(line: str) -> str:
 
 def written(prompt: str, text: str, foot: Sequence[str], done: bool) -> str:
     """A prompt and what was made of it so far; ``foot`` are lines of small print."""
-    caret = "" if done else CARET
+    caret = "" if done else '<i class="caret"></i>'
     lines = "".join(f"<p>{_safe(line)}</p>" for line in foot)
     return (
         f'<div class="written"><span class="given">{_safe(prompt)}</span>'

@@ -1,4 +1,4 @@
-"""Two small runs, and the page over them as its own process that may reach nobody."""
+"""Three small runs, and the page over them as its own process that may reach nobody."""
 
 import importlib.util
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import lmzoo
-from tests.cli.runner import fit
+import lmzoo as package
+from tests.cli.runner import fit, lmzoo
 
 # what a process imports before anything else: every call that would leave the machine
 # is written down and fails
@@ -79,7 +79,7 @@ class Served:
 def environment(folder: Path) -> dict[str, str]:
     """Of a process whose sockets are blocked."""
     (folder / "sitecustomize.py").write_text(BLOCKED)
-    paths = [str(folder), str(Path(lmzoo.__file__).parents[1])]
+    paths = [str(folder), str(Path(package.__file__).parents[1])]
     paths += [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
     own = {"PYTHONPATH": ":".join(paths), "ATTEMPTS": str(folder / "attempts")}
     return {**os.environ, **HOSTILE, **own, "OMP_NUM_THREADS": "1"}
@@ -87,7 +87,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A gpt on characters and one on bytes."""
+    """A gpt on characters, one on bytes, and a classifier of tones."""
     folder = tmp_path_factory.mktemp("web")
     story = folder / "story.txt"
     story.write_text("the quick brown fox jumps over the lazy dog\n" * 80)
@@ -96,15 +96,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     data = f"--data.path {story} --trainer.default_root_dir"
     fit(f"--trainer.max_steps 40 {data} {folder / 'chars'}")
     fit(f"--trainer.max_steps 2 --data.tokenizer byte {data} {folder / 'bytes'}")
+    label = "a joy to watch\tgood\na bore to sit through\tbad\n"
+    (folder / "tone.tsv").write_text("text\tlabel\n" + label * 20)
+    made = lmzoo(
+        f"fit --model classifier --data.path {folder / 'tone.tsv'} "
+        f"--trainer.max_steps 60 --trainer.default_root_dir {folder / 'tone'}"
+    )
+    assert made.code == 0, made.err
     patch.undo()
-    return {name: str(folder / name) for name in ("chars", "bytes")}
+    return {name: str(folder / name) for name in ("chars", "bytes", "tone")}
 
 
 @pytest.fixture(scope="session")
 def served(
     runs: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """``lmzoo app`` over both, in an environment that says otherwise in every way."""
+    """``lmzoo app`` over all, in an environment that says otherwise in every way."""
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("needs gradio: pip install 'lmzoo[app]'")
     folder = tmp_path_factory.mktemp("served")

@@ -67,6 +67,7 @@ LEGAL = {
     "score": (["chars", "bytes"], "the lazy dog"),
     "next_tokens": (["chars", "bytes"], "the laz", 5),
     "attribute": ("chars", "the laz", "", ["occlusion"]),
+    "classify": (["tone"], "a joy to watch"),
     "training": ("chars",),
 }
 
@@ -94,6 +95,8 @@ def test_a_legal_request_is_answered(name: str, page: Page) -> None:
         ("next_tokens", (["chars"], LONG, 5), "201 characters"),
         ("attribute", ("chars", LONG, "", ["occlusion"]), "201 characters"),
         ("attribute", ("chars", "a", "", ["__class__"]), "no such methods here"),
+        ("classify", (["tone"], LONG), "201 characters"),
+        ("classify", (["/etc/passwd"], "a"), "no such classifiers here"),
         ("training", ("../../etc",), "no such run here"),
     ],
 )

@@ -41,7 +41,8 @@ def page(chromium: Any, served: Served) -> Iterator[Any]:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
     page.goto(served.address)
-    page.wait_for_selector("role=tab")
+    for part in ("role=tab", "#generate", "textarea"):
+        page.wait_for_selector(part)
     yield page
     elsewhere = [url for url in asked if not url.startswith(f"{served.address}/")]
     page.close()
@@ -63,7 +64,8 @@ def test_the_head_names_the_runs(page: Any) -> None:
     assert "chars" in head
     assert "byte vocabulary of" in head
     tabs = page.get_by_role("tab").all_inner_texts()
-    assert tabs == ["Generate", "Score", "Next token", "Attribution", "Training"]
+    assert tabs[:4] == ["Generate", "Score", "Next token", "Attribution"]
+    assert tabs[4:] == ["Sentiment", "Training"]
 
 
 def test_a_text_streams(page: Any) -> None:
@@ -84,9 +86,12 @@ def test_a_text_is_stopped_by_hand(page: Any) -> None:
     page.click("#generate")
     page.wait_for_selector(".written .caret")
     page.click("#stop")
-    page.wait_for_function("!document.querySelector('.caret')")
+    page.wait_for_function(
+        "document.getAnimations().some("
+        "one => one.animationName == 'caret' && one.playState == 'finished')"
+    )
     stopped = page.inner_text(".written")
-    assert "ended by" not in page.inner_text(".shown:visible >> nth=-1")
+    assert page.locator(".caret").count() == 1  # it did not end by itself
     fill(page, "number input for Length, tokens", "5")
     page.click("#generate")
 
@@ -141,6 +146,15 @@ def test_bars_follow_the_typing(page: Any) -> None:
     )
 
     assert page.locator(".bars:visible").count() == 2
+
+
+def test_a_label_with_its_score(page: Any) -> None:
+    open_tab(page, "Sentiment")
+    for text, label in (("a bore to sit through", "bad"), ("a joy", "good")):
+        box = page.get_by_label("Text", exact=True).locator("visible=true")
+        box.fill("")
+        box.press_sequentially(text)
+        page.wait_for_selector(f".verdict:has-text('{label}')")
 
 
 def test_attribution_and_training(page: Any) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from lmzoo.classification import classify
 from lmzoo.errors import UsageError
 from lmzoo.scoring import next_tokens
 from lmzoo.scoring.columns import spelled
@@ -23,8 +24,7 @@ BOTH = ["chars", "bytes"]
 def desk(runs: dict[str, str]) -> Desk:
     shelf = Shelf(list(runs.values()), torch.device("cpu"))
     limits = Limits(characters=100, new_tokens=50, positions=20)
-    told = {"tone": lambda text: {"good": 0.9, "bad": 0.1}}
-    return Desk(shelf, limits, told)
+    return Desk(shelf, limits)
 
 
 def last(answer) -> str:
@@ -110,8 +110,19 @@ def test_training(desk: Desk) -> None:
 
 
 def test_labels(desk: Desk) -> None:
-    assert "90.0 %" in desk.classify(["tone"], "a film")
+    html = desk.classify(["tone"], "a joy")
+    (said,) = classify(desk.shelf["tone"].run, ["a joy"])
+
+    assert f'"verdict">{said.label} <span>{said.score:.1%}'[:-1] in html
+    assert html.count("<i style") == 2
     assert "hint" in desk.classify(["tone"], " ")
+
+
+def test_classifiers_and_language_models_are_told_apart(desk: Desk) -> None:
+    assert desk.shelf.writers == ["chars", "bytes"]
+    assert desk.shelf.labellers == ["tone"]
+    assert "labels bad and good" in desk.shelf.described("tone")
+    assert "F1" in desk.train("tone")
 
 
 LONG = "a" * 101
@@ -142,6 +153,10 @@ REFUSED = {
     "another method": lambda d: d.attribute("chars", "a", "", ["magic"]),
     "nested methods": lambda d: d.attribute("chars", "a", "", [["occlusion"]]),
     "two tokens": lambda d: d.attribute("chars", "the", "fo", ["occlusion"]),
+    "a classifier that writes": lambda d: last(d.generate("tone", "a", *KNOBS)),
+    "a classifier that scores": lambda d: d.score(["tone"], "a"),
+    "a classifier to attribute": lambda d: d.attribute("tone", "a", "", ["occlusion"]),
+    "a model that labels": lambda d: d.classify(["chars"], "a"),
     "another log": lambda d: d.train("../chars"),
     "another classifier": lambda d: d.classify(["other"], "a"),
     "a nested classifier": lambda d: d.classify([["tone"]], "a"),
