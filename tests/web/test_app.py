@@ -208,9 +208,13 @@ def test_a_malformed_request_is_no_traceback_to_its_sender(page: Page) -> None:
 def test_the_page_reaches_nobody(page: Page, served: Served) -> None:
     """After all the above, and the page itself, with its fonts and scripts."""
     code, html = page.send("/")
+    settings = json.loads(page.send("/config")[1])
 
     assert code == 200
     assert "fonts.googleapis" not in html
+    for switch in ("analytics_enabled", "run_history", "mcp_server", "show_error"):
+        assert settings[switch] is False, switch
+    assert settings["root"] == served.address
     assert served.attempts == ""
 
 
