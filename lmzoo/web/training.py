@@ -41,7 +41,6 @@ def figures(folder: Path) -> list[tuple[str, str]]:
     summary = _summary(folder / "summary.json")
     best = (summary.get("best") or {}).get("metrics") or {}
     rows = [
-        ("parameters", count(summary.get("parameters"))),
         ("steps", count(summary.get("steps"))),
         ("tokens", count(summary.get("tokens"))),
         ("training time", _minutes(summary.get("seconds"))),
