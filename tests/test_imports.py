@@ -49,6 +49,7 @@ GROUND = {"errors", "registry"}  # the standard library and each other, nothing 
 SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
 OPTIONAL = {
     "captum",
+    "fastapi",
     "gguf",
     "gradio",
     "matplotlib",
@@ -61,6 +62,7 @@ OPTIONAL = {
     "sklearn",
     "submitit",
     "transformers",
+    "uvicorn",
 }
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 HARMLESS = {"pickle.UnpicklingError"}  # an error to catch, nothing that loads

@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": ("lmzoo.cli.bench", "time models against the length of a sequence"),
     "study": ("lmzoo.cli.study", "train, look inside, and write the report"),
     "models": ("lmzoo.cli.models", "list the zoo"),
+    "app": ("lmzoo.cli.app", "a local page to try runs by hand"),
     "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
