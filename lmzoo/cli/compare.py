@@ -15,6 +15,7 @@ from typing import Any
 from lmzoo.cli.compare_arguments import RECORD, Request, read
 from lmzoo.cli.compare_help import HELP
 from lmzoo.compare.launchers import launcher
+from lmzoo.compare.local import Local
 from lmzoo.compare.plan import digest
 from lmzoo.compare.surroundings import machine
 from lmzoo.errors import UsageError, first_line
@@ -31,6 +32,8 @@ def run(argv: list[str]) -> int:
     _require_same(folder, identity)
     comparison = request.comparison
     engine = launcher(comparison.launcher, comparison.parallel, **request.launching)
+    if isinstance(engine, Local):
+        engine.steady = comparison.budget[0] == "seconds"
     # torch: after a typing error had its answer
     from lmzoo.cli.compare_session import compare
 

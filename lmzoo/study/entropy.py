@@ -50,10 +50,25 @@ def domains(study: Study) -> Finding | None:
         notes=[
             "in bits, over the characters that each model made itself after a prompt, "
             "at its last checkpoint; hardened at: the step from which the top choice "
-            "no longer changed, among the kept checkpoints"
+            "no longer changed, among the kept checkpoints",
+            *_stand_ins(study),
         ],
         data={"in": inside.values, "out": outside.values, "texts": texts},
     )
+
+
+def _stand_ins(study: Study) -> list[str]:
+    """Where a corpus is called home to a prompt that was made for another."""
+    names = set(study.recipe.corpora)
+    notes = []
+    for prompt in study.recipe.prompts:
+        near = [name for name in prompt.home if name in names]
+        if near and near[0] != prompt.home[0]:
+            notes.append(
+                f"{prompt.text!r} was made for a text on {prompt.home[0]}; here "
+                f"{near[0]} stands in for it, and 'in domain' means no more than that"
+            )
+    return notes
 
 
 def _held_out(study: Study) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,47 @@ def test_an_interruption_lets_the_running_cells_save(
     assert (tmp_path / "1" / "saved").exists()
     assert not (tmp_path / "2").exists()
     assert time.monotonic() - began < 30
+
+
+NEIGHBOURED = """
+import sys, time
+from pathlib import Path
+folder = Path(sys.argv[1])
+others = Path(sys.argv[2])
+(others / f"{folder.parent.name}-{folder.name}").touch()
+if folder.parent == others.parent:  # a cell, which waits for company
+    for _ in range(int(sys.argv[3])):
+        if len(list(others.iterdir())) > 1:
+            break
+        time.sleep(0.01)
+else:
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_the_last_cell_keeps_a_neighbour(
+    steady: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    folder = tmp_path / "0"
+    tries = "6000" if steady else "20"
+    job = Job("0", (NEIGHBOURED, str(folder), str(seen), tries), folder)
+    launcher, ended = Local(2), []
+    launcher.steady = steady
+
+    launcher.run([job], ended.append)
+
+    assert [outcome.code for outcome in ended] == [0]
+    assert len(list(seen.iterdir())) == 1 + steady
+    assert not launcher._copies
+    begun = [one for one in seen.iterdir() if one.name.startswith("lmzoo-neighbour-")]
+    for one in begun:  # thrown away, process and folder
+        assert not (
+            Path(tempfile.gettempdir()) / one.name.removesuffix("-run")
+        ).exists()
 
 
 PARENT = """

@@ -144,7 +144,10 @@ def _gap(points: list[Point], name: str) -> str:
         return f"{line}."
     if abs(last.gap) < math.hypot(*halves):
         return f"{line}: no more than two parts of one text may differ by themselves."
-    return f"{line}; the intervals of the two parts do not explain that by chance."
+    said = f"{line}; the intervals of the two parts do not explain that by chance"
+    if abs(last.gap) <= abs(points[0].gap):
+        return f"{said}, but it did not grow: so far apart are the texts of the parts."
+    return f"{said}."
 
 
 def _table(points: list[Point], name: str) -> Table:

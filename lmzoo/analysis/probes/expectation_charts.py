@@ -6,11 +6,16 @@ from lmzoo.analysis.history import History
 from lmzoo.analysis.probes.expectations import Looks, Names, Text, unit
 from lmzoo.report.charts import Curve
 from lmzoo.report.lines import lines
+from lmzoo.report.svg import fit
 from lmzoo.report.words import visible
 
 
 def figures(
-    history: History, looks: Looks, names: Names, texts: Sequence[Text]
+    history: History,
+    prompt: str,
+    looks: Looks,
+    names: Names,
+    texts: Sequence[Text],
 ) -> dict[str, str]:
     """Lines over the steps; none where there is one checkpoint."""
     steps = looks.steps
@@ -26,10 +31,9 @@ def figures(
     mean = [sum(row) / len(row) for row in own]
     curves = [Curve("mean", x, mean), *(curves if len(places) > 1 else [])]
     under, over = "optimizer steps", history.name
+    after = f"after {fit(repr(prompt), 17, 190, bold=True)}"
     figures = {
-        "entropy": lines(
-            curves, f"{over}: entropy along its own continuation", under, "bits"
-        ),
+        "entropy": lines(curves, f"{over}: entropy {after}", under, "bits"),
         "choices": lines(
             [
                 Curve(
@@ -40,7 +44,7 @@ def figures(
                 )
                 for i in list(places)[:6]
             ],
-            f"{over}: probability of the final top choices",
+            f"{over}: top choices {after}",
             under,
             "probability, each after the prompt and the choices before it",
             (0.0, 1.0),

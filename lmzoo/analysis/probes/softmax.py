@@ -75,7 +75,7 @@ def softmax(
             _table(looks, chosen, top, names),
             *_entropy_table(looks, texts, names),
         ],
-        figures=figures(history, looks, names, texts),
+        figures=figures(history, given.text, looks, names, texts),
         notes=_notes(history, looks, given, texts),
         rows=rows_of(looks, top, names),
         data=data_of(history, looks, given, names, texts),
