@@ -33,11 +33,12 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
             raise UsageError(f"{file} is no GGUF file: it does not begin with GGUF")
     try:
         # optional: the hf extra
-        from transformers.integrations.gguf import (
+        from transformers.integrations.gguf.gguf_tokenizer_mapping import (
             convert_gguf_tokenizer,
             get_gguf_tokenizer,
         )
-        # optional: the hf extra
+
+        # the same
         from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         # the library draws a progress bar; a command's output is its own
