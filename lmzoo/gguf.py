@@ -39,7 +39,8 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
             convert_gguf_tokenizer,
             get_gguf_tokenizer,
         )
-        # optional: the hf extra
+
+        # the same
         from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
         # the library draws a progress bar; a command's output is its own
