@@ -102,7 +102,10 @@ def _protocols(found: Comparison) -> list[str]:
         return [
             "The models are not evaluated under one protocol: the table says which."
         ]
-    words = [f"{told} for {some(labels)}" for told, labels in groups.items()]
+    words = [
+        f"{'1 token' if told == '1 tokens' else told} for {some(labels)}"
+        for told, labels in groups.items()
+    ]
     return [
         f"The models do not see the same context: {listed(words)}. A longer context is "
         "part of what a figure measures."

@@ -14,6 +14,7 @@ body { margin: 0 auto; max-width: 78rem; padding: 2.25rem 1.5rem 4rem; color: #1
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.01em }
 h2 { font-size: 1.35rem; margin: 2.75rem 0 .6rem; padding-top: .9rem;
   border-top: 2px solid #1f2933 }
+h2.part { font-size: 1.15rem; border-top-width: 0; margin-top: 1.2rem }
 p { max-width: 52rem; margin: .6rem 0 }
 p.lead { font-size: 1.2rem; line-height: 1.5 }
 p.under, .note, caption { color: #52606d; font-size: .9rem }
@@ -68,6 +69,7 @@ class Section:
         tables: each may have a caption.
         notes: small print under the tables.
         samples: (title, text) of each box, side by side.
+        part: whether it belongs to the section before it.
     """
 
     title: str
@@ -77,6 +79,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     samples: list[tuple[str, str]] = field(default_factory=list)
+    part: bool = False
 
 
 # ---- HTML ----------------------------------------------------------------------------
@@ -84,7 +87,7 @@ class Section:
 
 def html(title: str, under: str, sections: Sequence[Section]) -> str:
     """The whole page; every word from the data is escaped."""
-    listed = len(sections) > CONTENTS
+    listed = sum(not section.part for section in sections) > CONTENTS
     parts = [_section(section, number) for number, section in enumerate(sections)]
     body = "\n".join(
         [*parts[:1], *([_contents(sections)] if listed else []), *parts[1:]]
@@ -102,7 +105,7 @@ def _contents(sections: Sequence[Section]) -> str:
     lines = [
         f'<li><a href="#s{number}">{escape(section.title)}</a></li>'
         for number, section in enumerate(sections)
-        if number
+        if number and not section.part
     ]
     return f"<nav><ol>{''.join(lines)}</ol></nav>"
 
@@ -113,7 +116,8 @@ def _folded(block: str, told: str) -> str:
 
 def _section(section: Section, number: int) -> str:
     first = not number
-    head = f'<h2 id="s{number}">{escape(section.title)}</h2>'
+    tag = 'h2 class="part"' if section.part else "h2"
+    head = f'<{tag} id="s{number}">{escape(section.title)}</h2>'
     parts = [] if first else [head]
     for i, text in enumerate(section.text):
         lead = ' class="lead"' if first and not i else ""
@@ -187,7 +191,8 @@ def markdown(
     parts = [f"# {_inline(title)}", _inline(under)]
     for i, section in enumerate(sections):
         if i:
-            parts.append(f"## {_inline(section.title)}")
+            mark = "###" if section.part else "##"
+            parts.append(f"{mark} {_inline(section.title)}")
         parts += [_inline(text) for text in section.text]
         figures = [*section.wide, *section.figures]
         shown = [pictures[svg] for svg in figures if svg in pictures]

@@ -8,7 +8,7 @@ from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.report.finding import Finding
 from lmzoo.report.page import Section, html, markdown
-from lmzoo.report.words import listed, plural
+from lmzoo.report.words import listed
 from lmzoo.study.engine import Study
 from lmzoo.study.entropy import domains
 from lmzoo.study.lab import beside_the_lab
@@ -67,7 +67,7 @@ def contents(study: Study) -> list[Section]:
 
 def _placed(number: str, found: Finding) -> Section:
     section = found.section()
-    section.title = f"{number} · {found.title}"
+    section.title, section.part = f"{number} · {found.title}", True
     return section
 
 
@@ -92,19 +92,23 @@ def _lead(found: list[Finding], number: str) -> list[str]:
 def _summary(study: Study) -> Section:
     recipe = study.recipe
     text = [
-        f"{plural(len(recipe.models), 'kind')} of model ({listed(recipe.models)}), "
-        f"each trained on {listed(list(recipe.corpora))}: sections I to X of the lab."
+        f"Sections I to X of the lab, for {listed(recipe.models)} trained on "
+        f"{listed(list(recipe.corpora))}, each a model of its own."
     ]
     for number, wanted in (("VI", "held-out"), ("VII", ""), ("VIII", "Starting from")):
         for step, one in study.of(number):
             lines = [line for line in one.text if line.startswith(wanted)] or one.text
             model, _, _ = step.name.removeprefix("fewshot-").rpartition("-")
             whose = f"{model}: " if model and len(recipe.models) > 1 else ""
-            text += [f"{whose}{line}" for line in lines[:1]]
+            text += [whose + (line if whose else _capital(line)) for line in lines[:1]]
     if lead := domains(study):
         text += lead.text[:1]
     notes = [f"not possible: {name}: {why}" for name, why in study.refused.items()]
     return Section("", text=text, notes=notes)
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
 
 
 def _under(study: Study) -> str:

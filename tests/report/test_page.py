@@ -2,7 +2,7 @@
 
 import re
 
-from lmzoo.report.page import BOXES, CONTENTS, ROWS, Section, html
+from lmzoo.report.page import BOXES, CONTENTS, ROWS, Section, html, markdown
 from lmzoo.report.table import Table
 
 
@@ -31,3 +31,12 @@ def test_long_tables_and_many_texts_are_folded_with_all_that_they_hold() -> None
         found = page(1, samples=[("a", f"text {n}") for n in range(count)])
         assert found.count("<pre>") == count
         assert ("<details>" in found) == (count > BOXES)
+
+
+def test_a_part_has_a_smaller_heading_and_is_not_in_the_list() -> None:
+    sections = [Section("first"), *(Section(f"s{n}") for n in range(CONTENTS + 1))]
+    sections.insert(2, Section("a part", part=True))
+    page = html("title", "under", sections)
+    assert '<h2 class="part" id="s2">a part</h2>' in page
+    assert ">a part</a>" not in page
+    assert "\n### a part\n" in markdown("title", "under", sections, "page")

@@ -78,7 +78,7 @@ def test_the_summary_speaks_of_every_kind_of_model() -> None:
             lines = [f"{model} adapted", f"Starting from an earlier one: {model}"]
             several.found.append((step, Finding("f", "F", text=lines)))
     assert contents(several)[0].text[1:] == [
-        "held-out text: high",
+        "Held-out text: high",
         "gpt: gpt adapted",
         "ff: ff adapted",
         "gpt: Starting from an earlier one: gpt",

@@ -31,7 +31,7 @@ def figures(
     mean = [sum(row) / len(row) for row in own]
     curves = [Curve("mean", x, mean), *(curves if len(places) > 1 else [])]
     under, over = "optimizer steps", history.name
-    after = f"after {fit(repr(prompt), 17, 190, bold=True)}"
+    after = f"after {fit(repr(prompt), 17, 260, bold=True)}"
     figures = {
         "entropy": lines(curves, f"{over}: entropy {after}", under, "bits"),
         "choices": lines(

@@ -84,7 +84,7 @@ def samples(
     last = variability(made[-1].texts, spans)
     return Finding(
         "samples",
-        f"Samples over training: {history.name}",
+        f"Samples {_when(steps)}: {history.name}",
         text=_said(made, real, num_samples),
         tables=[_table(made, real), _variability(last, made[-1], seed)],
         figures=figures(history, made, real),
@@ -101,6 +101,10 @@ def samples(
             "variability": last.plain(),
         },
     )
+
+
+def _when(steps: list[int]) -> str:
+    return "over training" if len(steps) > 1 else f"of step {steps[0]:,}"
 
 
 # ---- words ---------------------------------------------------------------------------
