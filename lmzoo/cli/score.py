@@ -16,6 +16,7 @@ from lmzoo.errors import UsageError
 from lmzoo.files import finite
 from lmzoo.scoring import page as score_page
 from lmzoo.scoring.columns import Column, column, short_names, trained_on
+from lmzoo.scoring.result import Score
 from lmzoo.text.readers import Notes, read_text
 
 
