@@ -95,12 +95,15 @@ def _corpora(wanted: dict[str, Any], folder: Path) -> list[Path]:
     """The two texts: cut now, or as they were cut."""
     place = folder / "corpora"
     asked = [f"--{key}={value}" for key, value in wanted["split"].items()]
+    told = (
+        folder / "asked.json"
+    )  # before the cut, which is then this one's or not there
     if not (place / "split.json").is_file():
         from lmzoo.cli.split import run as split  # as it would be typed
 
+        write_json(told, [str(wanted["text"]), *asked])
         split([str(wanted["text"]), *asked, f"--out={place}"])
-        write_json(folder / "asked.json", [str(wanted["text"]), *asked])
-    elif json.loads((folder / "asked.json").read_text()) != [wanted["text"], *asked]:
+    elif json.loads(told.read_text()) != [str(wanted["text"]), *asked]:
         raise UsageError(
             f"{place} was cut from another text, or otherwise; choose another --out"
         )

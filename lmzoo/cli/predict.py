@@ -9,14 +9,10 @@ from lmzoo.classification import Prediction, classifier_of, predictions
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
-from lmzoo.text.labelled_files import read_examples
-from lmzoo.text.readers import (
-    CSV_SUFFIXES,
-    JSON_SUFFIXES,
-    Notes,
-    documents,
-    suffix_of,
-)
+from lmzoo.text.labelled_files import Example
+from lmzoo.text.labelled_parts import places_of
+from lmzoo.text.readers import CSV_SUFFIXES, JSON_SUFFIXES, Notes, suffix_of
+from lmzoo.text.unlabelled import read_rows
 
 
 def run(argv: list[str]) -> int:
@@ -49,56 +45,60 @@ def predict(
     where = given.device(device)
     opened = runs.load(run)
     model = classifier_of(opened).to(where)
+    stored = ((opened.stored.get("data") or {}).get("described") or {}).get("labels")
+    names = stored if isinstance(stored, dict) else {x: x for x in model.labels}
     if not file and not text.strip():
         raise UsageError("no text to label; give --text TEXT or --file FILE")
     if not file:
         said = next(predictions(opened, [text]))
         print(dumps(_plain(said)) if json else _line(said))
         return 0
-    texts, labels = _read(text, file, text_column or None, label_column or None)
+    known = [*names, *model.labels]
+    rows = _read(text, file, text_column or None, label_column or None, known)
+    true = _true([row.label for row in rows], names)
     right = 0
-    for i, said in enumerate(predictions(opened, texts)):
-        row = {"text": texts[i], **_plain(said)}
-        if labels:
-            row["given"] = _named(labels[i], opened, model.labels)
-            right += row["given"] == said.label
-        print(dumps(row, ensure_ascii=True), flush=i % 64 == 0)
-    if labels:
-        share = right / len(texts)
-        print(f"{right:,} of {len(texts):,} right ({share:.1%})", file=sys.stderr)
+    for i, said in enumerate(predictions(opened, [row.text for row in rows])):
+        told = {"row": i + 1, "text": rows[i].text, **_plain(said)}
+        if true[i]:
+            told["given"] = true[i]
+            right += true[i] == said.label
+        print(dumps(told, ensure_ascii=True), flush=i % 64 == 0)
+    if labelled := sum(map(bool, true)):
+        share = right / labelled
+        print(f"{right:,} of {labelled:,} right ({share:.1%})", file=sys.stderr)
     return 0
 
 
 def _read(
-    text: str, file: str, text_column: str | None, label_column: str | None
-) -> tuple[list[str], list[str]]:
-    """Texts, and their labels where the file has any."""
+    text: str,
+    file: str,
+    text_column: str | None,
+    label_column: str | None,
+    known: list[str],
+) -> list[Example]:
+    """Every text, and its label where the file has one."""
     path, notes = Path(file), Notes()
     if text or suffix_of(path) not in CSV_SUFFIXES + JSON_SUFFIXES:
         lines = given.text_or_file(text, file).splitlines()
-        texts, labels = [line for line in lines if line.strip()], []
+        rows = [Example(line, "") for line in lines if line.strip()]
     else:
-        try:
-            rows = read_examples(path, text_column, label_column, True, notes)
-            texts, labels = [row.text for row in rows], [row.label for row in rows]
-        except UsageError:
-            if label_column or not path.is_file():
-                raise
-            found = ("".join(row) for row in documents(path, text_column, notes))
-            texts, labels = [row for row in found if row.strip()], []
-    if not texts:
+        rows = read_rows(path, text_column, label_column, known, notes)
+    if not rows:
         raise UsageError(f"{file}: holds no text")
     for line in notes.lines():
         print(f"note: {line}", file=sys.stderr)
-    return texts, labels
+    return rows
 
 
-def _named(raw: str, opened: runs.Run, labels: list[str]) -> str:
-    """The name of a label as it stands in a file."""
-    described = (opened.stored.get("data") or {}).get("described") or {}
-    names = described.get("labels")
-    known = names if isinstance(names, dict) else {}
-    return str(known.get(raw, raw)) if raw not in labels else raw
+def _true(given: list[str], names: dict[str, str]) -> list[str]:
+    """The names of the labels that stand in a file; "" where a text has none."""
+    try:
+        places = iter(places_of(filter(None, given), names))
+    except UsageError as error:
+        print(f"note: {error}", file=sys.stderr)
+        return given
+    spelled = list(names.values())
+    return [spelled[next(places)] if label else "" for label in given]
 
 
 def _line(said: Prediction) -> str:

@@ -5,6 +5,8 @@ import importlib
 import inspect
 from typing import Any
 
+import yaml
+
 from lmzoo import runs
 from lmzoo.cli.arguments import Request
 from lmzoo.errors import UsageError
@@ -35,6 +37,8 @@ def check(request: Request, run: runs.Run | None) -> None:
             f"give one"
         )
     _require_tokenizer(request, run)
+    if run is not None and request.ckpt_path:
+        _require_labels(request, run)
 
 
 def check_options(request: Request, model: str, fresh: bool) -> None:
@@ -124,6 +128,25 @@ def _require_known(request: Request, section: str, cls: type) -> None:
         raise UsageError(
             f"unknown option --{section}.{key}; {hint}lmzoo fit --{section}.help "
             f"{cls.__module__}.{cls.__name__} lists them"
+        )
+
+
+def _require_labels(request: Request, run: runs.Run) -> None:
+    """A classifier's outputs have their names and their order: nothing renames them."""
+    labels = run.stored["arguments"].get("labels")
+    if not isinstance(labels, list) or not request.typed("data.labels"):
+        return
+    asked: Any = request.section("data").get("labels")
+    for option in request.options:
+        key, _, value = option.removeprefix("--").partition("=")
+        if key.startswith("data.labels") or key.startswith("data.init_args.labels"):
+            asked = yaml.safe_load(value)
+    names = list(asked.values()) if isinstance(asked, dict) else asked
+    if names != labels:
+        raise UsageError(
+            f"--data.labels: the classifier tells apart {', '.join(labels)}, in this "
+            f"order; say what stands in the file for each: "
+            f"'{{{', '.join(f'RAW: {name}' for name in labels)}}}'"
         )
 
 

@@ -30,9 +30,9 @@ def announce(cli: Any) -> None:
         f"model      {folder.model}, {count(model):,} parameters, "
         f"context {model.context_length}",
         f"text       {described['name']}, "
-        f"{sum(s['characters'] for s in splits.values()):,} characters; tokens "
-        + ", ".join(f"{name} {s['tokens']:,}" for name, s in splits.items())
-        + f"; {described['tokenizer']['kind']} vocabulary of {data.vocab_size}",
+        f"{sum(s['characters'] for s in splits.values()):,} characters; "
+        f"{_amounts(splits)}; {described['tokenizer']['kind']} vocabulary of "
+        f"{data.vocab_size}",
         f"run        {folder.path}",
     )
     if folder.resume_from is not None:
@@ -43,6 +43,17 @@ def announce(cli: Any) -> None:
                 f"note: the steps so far followed a schedule of {before:,} steps, the "
                 f"rest one of {folder.max_steps:,}; --fresh trains in one piece"
             )
+
+
+def _amounts(splits: dict[str, Any]) -> str:
+    """Tokens of each part; of labelled data its texts, and how many for each label."""
+    if all("texts" not in part for part in splits.values()):
+        return "tokens " + ", ".join(
+            f"{name} {part['tokens']:,}" for name, part in splits.items()
+        )
+    labels = ", ".join(f"{k} {v:,}" for k, v in splits["train"]["labels"].items())
+    told = [f"{name} {part['texts']:,}" for name, part in splits.items()]
+    return f"texts {told[0]} ({labels}), {', '.join(told[1:])}"
 
 
 def finish(cli: Any) -> None:

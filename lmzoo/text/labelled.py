@@ -15,9 +15,10 @@ from lmzoo.text.labelled_parts import (
     Part,
     Side,
     divided,
-    encode,
+    encoded,
     label_names,
     name_of,
+    places_of,
 )
 from lmzoo.text.readers import Notes
 from lmzoo.text.settings import Settings, at_least, one_of
@@ -130,14 +131,12 @@ class LabelledDataModule(LightningDataModule):
     @property
     def parts(self) -> dict[str, Part]:
         """Train, val and test, read and encoded on first use."""
-        if self._parts is None:
-            self._parts = self._read()
-        return self._parts
+        return self._ready()
 
     @property
     def tokenizer(self) -> Tokenizer:
         """Given, or learned from the training texts."""
-        self.parts  # noqa: B018  (reads, and learns it, on first use)
+        self._ready()
         return self._tokenizer
 
     @property
@@ -148,12 +147,14 @@ class LabelledDataModule(LightningDataModule):
     @property
     def labels(self) -> list[str]:
         """Names of the labels, in the order of the targets."""
-        return list(self.parts and self._names.values())
+        self._ready()
+        return list(self._names.values())
 
     @property
     def notes(self) -> list[str]:
         """What was changed, left out or cut, one line each."""
-        return [*(self.parts and self._notes.lines()), *self._said]
+        self._ready()
+        return [*self._notes.lines(), *self._said]
 
     @property
     def context_rule(self) -> str:
@@ -265,6 +266,11 @@ class LabelledDataModule(LightningDataModule):
 
     # ---- reading --------------------------------------------------------------------
 
+    def _ready(self) -> dict[str, Part]:
+        if self._parts is None:
+            self._parts = self._read()
+        return self._parts
+
     def _read(self) -> dict[str, Part]:
         if self.settings.path is None:
             raise UsageError(
@@ -283,27 +289,42 @@ class LabelledDataModule(LightningDataModule):
         self._names = label_names(read["train"], self.given_labels)
         parts = {split: self._part(read.get(split, []), split) for split in SPLITS}
         if self.max_train_texts and self.max_train_texts < len(parts["train"].texts):
-            share = self.max_train_texts / len(parts["train"].texts)
-            parts["train"], _ = divided(parts["train"], share)
+            left_out = 1 - self.max_train_texts / len(parts["train"].texts)
+            _, parts["train"] = divided(parts["train"], left_out)
         if not parts["val"].texts and self.settings.val_fraction:
             share = self.settings.val_fraction
             parts["val"], parts["train"] = divided(parts["train"], share)
+        self._look_over(parts)
         self._tokenizer = self._fixed_or_learned(parts["train"].texts)
         for split, part in parts.items():
             self._encode(part, split)
         return parts
 
     def _part(self, examples: list[Example], split: str) -> Part:
-        places = {raw: i for i, raw in enumerate(self._names)}
-        places |= {name: i for i, name in enumerate(self._names.values())}
-        for example in examples:
-            if example.label not in places:
+        try:
+            places = places_of((example.label for example in examples), self._names)
+        except UsageError as error:
+            raise UsageError(f"the {split} part: {error}") from error
+        texts = [example.text for example in examples]
+        return Part(texts, np.array(places, np.int64))
+
+    def _look_over(self, parts: dict[str, Part]) -> None:
+        """Refuse a label that nothing could be learned of; say what stands twice."""
+        counts = np.bincount(parts["train"].targets, minlength=len(self._names))
+        for name, count in zip(self._names.values(), counts, strict=True):
+            if not count:
                 raise UsageError(
-                    f"the {split} part has the label {example.label[:40]!r}, and the "
-                    f"labels are {', '.join(places)}; --data.labels names them all"
+                    f"the train part has no text with the label {name!r}; give more "
+                    f"texts, or leave the label out of --data.labels"
                 )
-        targets = np.array([places[example.label] for example in examples], np.int64)
-        return Part([example.text for example in examples], targets)
+        known = set(parts["train"].texts)
+        for split in SPLITS[1:]:
+            texts = parts[split].texts
+            if again := sum(text in known for text in texts):
+                self._said.append(
+                    f"{split}: {again:,} of {len(texts):,} texts also stand in the "
+                    f"training part"
+                )
 
     def _fixed_or_learned(self, texts: list[str]) -> Tokenizer:
         settings, state = self.settings, self.settings.tokenizer_state
@@ -325,17 +346,15 @@ class LabelledDataModule(LightningDataModule):
         return learned
 
     def _encode(self, part: Part, split: str) -> None:
-        part.ids = encode(
+        part.ids, part.cut = encoded(
             self._tokenizer, part.texts, self.context_length, self.truncation
         )
-        part.cut = sum(len(ids) == self.context_length for ids in part.ids)
         if (unknown := self._tokenizer.unk_id) is not None:
             part.unknown = int(sum((ids == unknown).sum() for ids in part.ids))
         if part.cut:
             self._said.append(
-                f"{split}: {part.cut:,} of {len(part.texts):,} texts fill "
-                f"{self.context_length} tokens; of the longer ones the "
-                f"{self.truncation} is read"
+                f"{split}: {part.cut:,} of {len(part.texts):,} texts are longer than "
+                f"{self.context_length} tokens; the {self.truncation} is read"
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Texts with labels out of files: csv and tsv in any order, jsonl, a folder a label."""
 
-import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from lmzoo.text.readers import (
     JSON_SUFFIXES,
     TEXT_SUFFIXES,
     Notes,
+    cells,
     read_text,
     split_lines,
     suffix_of,
@@ -27,7 +28,7 @@ PARTS = {  # names of files and folders inside a folder of parts
 }
 UNLABELLED = ("unsup", "unlabelled", "unlabeled")
 BREAKS = re.compile(r"\s*(?:<br\s*/?>\s*)+", re.IGNORECASE)
-_LONGEST_FIELD = (1 << 31) - 1  # must fit a C long
+REPEATED = 2  # times that a label stands, where the labels can be told from a header
 
 
 class Example(NamedTuple):
@@ -151,7 +152,7 @@ def _is_table(path: Path) -> bool:
 def _table_rows(
     path: Path, text_column: str | None, label_column: str | None, notes: Notes
 ) -> Iterator[Example]:
-    rows = _cells(path, notes)
+    rows = [row for _, row in cells(path, notes)]
     if not rows:
         return
     names = [name.strip().lower() for name in rows[0]]
@@ -161,13 +162,14 @@ def _table_rows(
     )
     header = known or any(not name.isdecimal() for name in wanted)
     if header:
-        text = _column(names, text_column, TEXT_NAMES, "text", path)
-        label = _column(names, label_column, LABEL_NAMES, "label", path, text)
+        text = column(names, text_column, TEXT_NAMES, "text", path)
+        label = column(names, label_column, LABEL_NAMES, "label", path, text)
         if text is None and label is not None and len(names) == 2:
             text = 1 - label
         rows = rows[1:]
     else:
-        text, label = _guessed(rows, text_column, label_column, path)
+        text, label = guessed(rows, text_column, label_column, path)
+        _refuse_header(rows, label, path)
         notes.add(
             "no header; columns read by place",
             str(path),
@@ -183,38 +185,24 @@ def _table_rows(
         yield Example(row[text], row[label]) if whole else Example("", "")
 
 
-def _cells(path: Path, notes: Notes) -> list[list[str]]:
-    """Rows of a table; quotes group the fields of a csv and are text in a tsv."""
-    tabbed = suffix_of(path) == ".tsv"
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(
-        split_lines(read_text(path, notes)),
-        delimiter="\t" if tabbed else ",",
-        quoting=csv.QUOTE_NONE if tabbed else csv.QUOTE_MINIMAL,
-    )
-    try:
-        return [row for row in reader if row]
-    except csv.Error as error:
-        raise UsageError(
-            f"{path}: line {reader.line_num:,} is not csv ({error}); repair the line"
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _column(
+def column(
     names: list[str],
     given: str | None,
     usual: Iterable[str],
     what: str,
     path: Path,
     taken: int | None = None,
+    option: str = "data.",
 ) -> int | None:
-    """Where a column is: by the name that was typed, or by a usual one."""
+    """Where a column is: by the name that was typed, or by a usual one.
+
+    Raises:
+        UsageError: no column has the name that was typed.
+    """
     if given is not None:
         if given.lower() not in names:
             raise UsageError(
-                f"--data.{what}_column {given}: {path} has no such column; it has "
+                f"--{option}{what}_column {given}: {path} has no such column; it has "
                 f"{', '.join(names)}"
             )
         return names.index(given.lower())
@@ -224,7 +212,7 @@ def _column(
     return found[0] if found else None
 
 
-def _guessed(
+def guessed(
     rows: list[list[str]], text: str | None, label: str | None, path: Path
 ) -> tuple[int, int]:
     """Columns of a table without a header: by number, or the one with few values."""
@@ -235,13 +223,38 @@ def _guessed(
         ) / len(values[1])
         first = (len(values[0]), not shorter) <= (len(values[1]), shorter)
         return (1, 0) if first else (0, 1)
+    names = ", ".join(cell[:20] for cell in rows[0])
     if not (text and label and text.isdecimal() and label.isdecimal()):
+        other = next((mark for mark in ";\t|" if mark in rows[0][0]), "")
+        hint = f"; its fields seem to stand between {other!r}" if other else ""
         raise UsageError(
-            f"{path}: no header with a text and a label column, and "
-            f"{len(rows[0])} columns; give --data.text_column and --data.label_column, "
-            f"names of a header or numbers from 1"
+            f"{path}: its first row ({names}) names no text and no label{hint}; give "
+            f"--data.text_column and --data.label_column, names of a header or "
+            f"numbers from 1"
         )
+    for what, number in (("text", int(text)), ("label", int(label))):
+        if not 1 <= number <= len(rows[0]):
+            raise UsageError(
+                f"--data.{what}_column {number}: {path} has {len(rows[0])} columns, "
+                f"numbered from 1"
+            )
     return int(text) - 1, int(label) - 1
+
+
+def _refuse_header(rows: list[list[str]], label: int, path: Path) -> None:
+    """A first row that is a header of unusual names would be one more text and label.
+
+    Its label stands once, where every other one is repeated.
+    """
+    found = Counter(row[label] for row in rows if len(row) > label)
+    first = rows[0][label]
+    others = [count for name, count in found.items() if name != first]
+    if found[first] == 1 and len(others) > 1 and min(others) >= REPEATED:
+        raise UsageError(
+            f"{path}: the first row ({', '.join(cell[:20] for cell in rows[0])}) looks "
+            f"like a header; say which is which with --data.text_column and "
+            f"--data.label_column, or take it away"
+        )
 
 
 def _json_rows(
@@ -250,32 +263,40 @@ def _json_rows(
     text: int | None = None
     names: list[str] = []
     label: int | None = None
+    for fields in json_objects(path, notes):
+        if text is None or label is None:
+            names = list(fields)
+            text = column(names, text_column, TEXT_NAMES, "text", path)
+            label = column(names, label_column, LABEL_NAMES, "label", path, text)
+            if text is None or label is None:
+                raise UsageError(
+                    f"{path}: its fields are {', '.join(names)}; say which is which "
+                    f"with --data.text_column and --data.label_column"
+                )
+        yield Example(*(plain(fields.get(names[place])) for place in (text, label)))
+
+
+def json_objects(path: Path, notes: Notes) -> Iterator[dict[str, object]]:
+    """The rows of a jsonl file, their keys in lower case."""
     for number, line in enumerate(split_lines(read_text(path, notes)), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
+            at = getattr(error, "colno", None)
+            where = f"see its column {at}" if at else "it is nested too deep"
             raise UsageError(
-                f"{path}: line {number:,} is not one JSON object ({error}); write one "
+                f"{path}: line {number:,} is not one JSON object ({where}); write one "
                 f"object a line (jsonl)"
             ) from error
         if not isinstance(row, dict):
             raise UsageError(f"{path}: line {number:,} is not a JSON object")
-        fields = {str(key).lower(): value for key, value in row.items()}
-        if text is None or label is None:
-            names = list(fields)
-            text = _column(names, text_column, TEXT_NAMES, "text", path)
-            label = _column(names, label_column, LABEL_NAMES, "label", path, text)
-            if text is None or label is None:
-                raise UsageError(
-                    f"{path}: its fields are {', '.join(names)}; say which is which "
-                    f"with --data.text_column and --data.label_column"
-                )
-        yield Example(*(_plain(fields.get(names[place])) for place in (text, label)))
+        yield {str(key).lower(): value for key, value in row.items()}
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A JSON value as text; nothing, and what is nested, as none."""
     if value is None or isinstance(value, dict | list):
         return ""
     text = json.dumps(value) if isinstance(value, bool) else str(value)

@@ -4,7 +4,6 @@ The unit is a line or paragraph of plain text, or a row of a table. Blank lines 
 the unit above them, so every line and every row is in exactly one of the two.
 """
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,10 +13,11 @@ from typing import IO, Any, Literal
 
 from lmzoo.errors import UsageError
 from lmzoo.text.corpora import TABLES, safe_name, text_files
+from lmzoo.text.labelled_files import TEXT_NAMES
 from lmzoo.text.readers import (
     CSV_SUFFIXES,
-    MAX_FIELD,
     Notes,
+    cells,
     read_text,
     split_lines,
     suffix_of,
@@ -88,13 +88,14 @@ class Source:
             if not self.rows:
                 yield from _stretches(file, self.unit, self.notes)
                 continue
-            for number, row in _records(file, self.notes):
+            for number, row in _records(file, self.column, self.notes):
                 text = self._text(row, file, number)
                 line = json.dumps(row, ensure_ascii=False) + "\n"
                 yield Unit(text, line, row)
 
     def _text(self, row: dict[str, Any], file: Path, number: int) -> str:
-        column = self.column or ("text" if "text" in row else next(iter(row), ""))
+        usual = (key for key in row if key.strip().lower() in TEXT_NAMES)
+        column = self.column or next(usual, next(iter(row), ""))
         value = row.get(column)
         if not isinstance(value, str):
             raise UsageError(
@@ -243,28 +244,30 @@ def _unit(lines: list[str]) -> Unit:
     return Unit(written.strip("\n"), written)
 
 
-def _records(file: Path, notes: Notes) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(
+    file: Path, column: str | None, notes: Notes
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table, numbered from 1, with every field that they have."""
-    lines = split_lines(read_text(file, notes))
     if suffix_of(file) not in CSV_SUFFIXES:
-        yield from _objects(file, lines)
+        yield from _objects(file, split_lines(read_text(file, notes)))
         return
-    csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(lines, delimiter="\t" if suffix_of(file) == ".tsv" else ",")
-    try:
-        header = next(reader, [])
-        notes.add("the first row is the header", str(file), ", ".join(header)[:80])
-        for number, row in enumerate((row for row in reader if row), 1):
-            if len(row) != len(header):
-                raise UsageError(
-                    f"{file}: line {reader.line_num:,} has {len(row)} fields, the "
-                    f"header {len(header)}; repair the line"
-                )
-            yield number, dict(zip(header, row, strict=True))
-    except csv.Error as error:
+    rows = cells(file, notes)
+    _, header = next(rows, (0, []))
+    names = {name.strip().lower() for name in header}
+    if column not in header and not names & set(TEXT_NAMES):
         raise UsageError(
-            f"{file}: line {reader.line_num:,} is not csv ({error}); repair the line"
-        ) from error
+            f"{file}: its first row ({', '.join(name[:20] for name in header)}) names "
+            f"no text; give the table a header, and --text_column if it is not "
+            f"{' or '.join(TEXT_NAMES[:2])}"
+        )
+    notes.add("the first row is the header", str(file), ", ".join(header)[:80])
+    for number, (line, row) in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise UsageError(
+                f"{file}: line {line:,} has {len(row)} fields, the header "
+                f"{len(header)}; repair the line"
+            )
+        yield number, dict(zip(header, row, strict=True))
 
 
 def _objects(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:

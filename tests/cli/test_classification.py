@@ -19,7 +19,7 @@ SMALL = f"--model classifier {BODY} --model.context_length 12 --data.batch_size 
 
 def rows(count=80):
     good, bad = "a fine and lovely film", "a dull and tedious mess"
-    return [(f"{bad if n % 2 else good} {n % 5}", str(n % 2)) for n in range(count)]
+    return [(f"{bad if n % 2 else good} {n}", str(n % 2)) for n in range(count)]
 
 
 @pytest.fixture
@@ -60,6 +60,18 @@ def test_a_run_folder_has_all_that_is_needed(trained: Path, films: Path) -> None
     films.unlink()  # a run is enough: neither corpus nor options
     run = lmzoo.load(trained)
     assert run.member.labels == ["good", "bad"]
+
+
+def test_a_run_keeps_its_labels(trained: Path, films: Path) -> None:
+    line = f"validate --ckpt_path {trained} --data.path {films}"
+
+    for labels in ("[bad,good]", '{"1":"bad","0":"good"}', '{"0":"good","1":"new"}'):
+        swapped = command(f"{line} --data.labels {labels}")
+        assert swapped.code == 2, swapped.out
+        assert "good, bad, in this order" in swapped.err
+    same = command(f"{line} --data.labels [good,bad]")
+    assert same.code == 0, same.err
+    assert "100.0%" in same.out
 
 
 def test_scores_sum_to_one_and_batches_change_nothing(trained: Path) -> None:

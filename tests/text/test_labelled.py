@@ -10,7 +10,7 @@ import torch
 from lmzoo.errors import UsageError
 from lmzoo.text.labelled import LabelledDataModule
 from lmzoo.text.labelled_loader import IGNORED, LabelledLoader, LabelledPass
-from lmzoo.text.labelled_parts import encode
+from lmzoo.text.labelled_parts import encode, encoded, places_of
 
 ROWS = [
     (f"{'bad' if n % 3 else 'good'} film number {n} " + "so it goes " * (n % 7), n % 3)
@@ -101,6 +101,79 @@ def test_names_of_labels(write) -> None:
             assert text.startswith(data.labels[target])
 
 
+STARS = [(f"text {i} of {i % 5}", str(i % 5)) for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    "names", [dict(zip("01234", "12345", strict=True)), {"0": "1", "1": "0"}]
+)
+def test_a_name_that_is_another_label_s_spelling_is_the_name(write, names) -> None:
+    rows = [row for row in STARS if row[1] in names]
+    train, val = (write(f"{x}.csv", as_csv(rows)) for x in ("train", "val"))
+
+    data = module(train, val_path=str(val), labels=names)
+
+    for part in (data.parts["train"], data.parts["val"]):
+        for text, target in zip(part.texts, part.targets, strict=True):
+            assert data.labels[target] == names[text[-1]]
+
+
+def test_a_part_may_hold_the_names_instead_but_no_mixture() -> None:
+    names = {"0": "1", "1": "2", "2": "3"}
+
+    assert places_of(["0", "2"], names) == [0, 2]
+    assert places_of(["1", "3"], names) == [0, 2]
+    assert places_of(["1", "2"], names) == [1, 2]  # the training file's spelling first
+    with pytest.raises(UsageError, match="write them in one way"):
+        places_of(["0", "3"], names)
+    with pytest.raises(UsageError, match="'9'"):
+        places_of(["0", "9"], names)
+
+
+def test_the_draw_is_the_same_whatever_the_labels_are_called(write) -> None:
+    path = write("a.csv", as_csv(STARS))
+    turned = dict(zip("43210", "edcba", strict=True))
+
+    data, other = module(path), module(path, labels=turned)
+
+    assert data.labels != other.labels
+    assert sorted(data.parts["val"].texts) == sorted(other.parts["val"].texts)
+
+
+def test_equal_texts_stay_together_and_of_each_label_something_is_trained(
+    write,
+) -> None:
+    rows = [(f"text {i % 9}", "ab"[i % 9 % 2]) for i in range(90)] + [("lone", "c")]
+
+    data = module(write("a.csv", as_csv(rows)), val_fraction=0.3)
+
+    train, val = data.parts["train"], data.parts["val"]
+    assert val.texts
+    assert not set(train.texts) & set(val.texts)
+    assert data.describe()["splits"]["train"]["labels"]["c"] == 1
+
+
+def test_texts_that_stand_in_two_parts_are_counted(write) -> None:
+    train = write("train.csv", as_csv(TEXTS))
+    again = write("test.csv", as_csv([TEXTS[0], ("never seen", TEXTS[1][1])]))
+
+    data = module(train, test_path=str(again), val_fraction=0)
+
+    assert any("1 of 2 texts also stand" in note for note in data.notes)
+    assert not any("also stand" in note for note in module(train).notes)
+
+
+def test_only_texts_that_are_longer_count_as_cut(write) -> None:
+    data = module(write("a.csv", as_csv(TEXTS)), tokenizer="char")
+    longest = max(len(text) for text, _ in TEXTS)
+
+    for length, cut in (
+        (longest, 0),
+        (longest - 1, sum(len(t) == longest for t, _ in TEXTS)),
+    ):
+        assert encoded(data.tokenizer, [t for t, _ in TEXTS], length)[1] == cut
+
+
 def test_quotes_are_text_in_a_tsv_and_group_in_a_csv(write) -> None:
     tsv = write("a.tsv", '"so called film\t0\nfine "\t1\nfine too\t1\nno\t0\n')
     csv = write("a.csv", 'text,label\n"a, b",0\n"c ""d""",1\ne,0\nf,1\n')
@@ -128,6 +201,14 @@ def test_gzip_is_read_and_empty_rows_are_counted(tmp_path) -> None:
         ("text,kind\na,1\nb,2\n", {"label_column": "mood"}, "mood"),
         ("text,label\na,1\nb,2\n", {"labels": ["x"]}, "1 names for the 2 labels"),
         ("text,label\na,1\nb,2\n", {"labels": {"1": "x", "3": "y"}}, "the label '2'"),
+        (
+            "text,label\na,1\nb,1\n",
+            {"labels": {"1": "x", "2": "y"}},
+            "with the label 'y'",
+        ),
+        ("note,kind\n" + "a,1\nb,2\n" * 2, {}, "looks like a header"),
+        ("text;label\na;1\nb;2\n", {}, "between ';'"),
+        ("a,1\nb,2\n", {"text_column": "0", "label_column": "2"}, "numbered from 1"),
     ],
 )
 def test_mistakes_are_one_line(write, content, options, said) -> None:

@@ -149,3 +149,27 @@ def test_what_is_there_is_not_written_over(text: Path, tmp_path: Path) -> None:
     result = command(line)
     assert result.code == 2
     assert "is there already" in result.err
+
+
+def test_a_table_without_a_header_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.tsv"
+    file.write_text("good film one\t1\nbad film two\t0\n")
+
+    result = command(f"split {file} --out {tmp_path / 'out'}")
+
+    assert result.code == 2
+    assert "names no text" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_quotes_are_text_in_a_tsv(tmp_path: Path) -> None:
+    file = tmp_path / "own.tsv"
+    file.write_text('text\tkind\n"so called\ta\nfilm\tb\n')
+
+    result = command(f"split {file} --by field --field kind --out {tmp_path / 'out'}")
+
+    assert result.code == 0, result.err
+    assert [json.loads(half)["text"] for half in halves(tmp_path / "out")] == [
+        '"so called',
+        "film",
+    ]
