@@ -14,7 +14,7 @@ INITIAL_TOLERANCE = 0.1  # nats around the expected initial loss
 
 def initial_loss(subject: Subject) -> str:
     """Before training the loss is what the class expects: ln V unless it says so."""
-    expected = subject.cls.expected_initial_nll(VOCABULARY)
+    expected = subject.make().expected_initial_nll()
     losses = []
     for seed in range(3):
         model = subject.make(seed)
