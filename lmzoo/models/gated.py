@@ -38,9 +38,9 @@ class GatedMLP(nn.Module):
         self, kind: MLPKind, d_model: int, d_hidden: int, bias: bool, dropout: float
     ) -> None:
         super().__init__()
-        names = ("gate", "up") if kind == "swiglu" else ("up",)
+        names = ["gate", "up"] if kind == "swiglu" else ["up"]
         self.kind = kind
-        self.inputs = dict.fromkeys(names, d_hidden)  # what a block projects for it
+        self.inputs: dict[str, int] = dict.fromkeys(names, d_hidden)  # a block's part
         self.project = nn.Linear(d_hidden, d_model, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
@@ -54,5 +54,5 @@ class GatedMLP(nn.Module):
             gate, up = inputs
             return F.silu(gate) * up
         if self.kind == "gelu":
-            return F.gelu(*inputs, approximate="tanh")
-        return F.relu(*inputs).square()
+            return F.gelu(inputs[0], approximate="tanh")
+        return F.relu(inputs[0]).square()
