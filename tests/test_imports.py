@@ -48,6 +48,7 @@ TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
 SHARED_BY_MODELS = {  # parts; an architecture file imports no other architecture's
     "base",
+    "blocks",
     "caching",
     "gated",
     "grouped",

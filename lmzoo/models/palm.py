@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.metrics import IGNORED
+from lmzoo.models.blocks import BlockForm, Parallel, Serial
 from lmzoo.models.caching import Cache, CachedDecoder
 from lmzoo.models.gated import GatedMLP, MLPKind, hidden_width
 from lmzoo.models.grouped import GroupedAttention
@@ -36,11 +37,9 @@ from lmzoo.models.layers import (
     require_probability,
 )
 from lmzoo.models.norms import Norm, make_norm
-from lmzoo.models.projections import Projections
 from lmzoo.models.rotary import rotation_table
 
 Position = Literal["rope", "learned", "none"]
-BlockForm = Literal["parallel", "serial"]
 Start = Literal["gpt2", "palm"]
 
 GPT2_WIDTH = 768  # where GPT-2's 0.02 is its own; it goes as 1 / sqrt(d_model) here
@@ -307,96 +306,6 @@ class PaLM(CachedDecoder):
                 nn.init.normal_(module.weight, std=own)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-
-class Parallel(nn.Module):
-    """Both halves read one norm of the stream, by one product if fused.
-
-    Args:
-        attention: takes the outputs named in its ``inputs``.
-        mlp: likewise.
-        d_model: width of the stream, D.
-        norm: kind of the norm.
-        bias: add biases to the maps.
-        fused: one product for all of them.
-    """
-
-    def __init__(
-        self,
-        attention: GroupedAttention,
-        mlp: GatedMLP,
-        *,
-        d_model: int,
-        norm: Norm,
-        bias: bool,
-        fused: bool,
-    ) -> None:
-        super().__init__()
-        parts = {**attention.inputs, **mlp.inputs}
-        self.norm = make_norm(norm, d_model)
-        self.inputs = Projections(d_model, parts, bias=bias, fused=fused)
-        self.attention, self.mlp = attention, mlp
-
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Tensor | None = None,
-        cache: tuple[Tensor, Tensor] | None = None,
-        past: int = 0,
-    ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        q, k, v, *hidden = self.inputs(self.norm(x))
-        attended = self.attention(q, k, v, rotation, cache, past)
-        return x + attended + self.mlp(*hidden)
-
-    def attention_weights(self, x: Tensor, rotation: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, H, T, T)."""
-        q, k, *_ = self.inputs(self.norm(x))
-        return self.attention.weights(q, k, rotation)
-
-
-class Serial(nn.Module):
-    """Attention, then MLP, each reading its own norm of the stream.
-
-    Args: as ``Parallel``; fused, each half has one product.
-    """
-
-    def __init__(
-        self,
-        attention: GroupedAttention,
-        mlp: GatedMLP,
-        *,
-        d_model: int,
-        norm: Norm,
-        bias: bool,
-        fused: bool,
-    ) -> None:
-        super().__init__()
-        self.attention_norm = make_norm(norm, d_model)
-        self.attention_inputs = Projections(
-            d_model, attention.inputs, bias=bias, fused=fused
-        )
-        self.attention = attention
-        self.mlp_norm = make_norm(norm, d_model)
-        self.mlp_inputs = Projections(d_model, mlp.inputs, bias=bias, fused=fused)
-        self.mlp = mlp
-
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Tensor | None = None,
-        cache: tuple[Tensor, Tensor] | None = None,
-        past: int = 0,
-    ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        q, k, v = self.attention_inputs(self.attention_norm(x))
-        x = x + self.attention(q, k, v, rotation, cache, past)
-        return x + self.mlp(*self.mlp_inputs(self.mlp_norm(x)))
-
-    def attention_weights(self, x: Tensor, rotation: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, H, T, T)."""
-        q, k, _ = self.attention_inputs(self.attention_norm(x))
-        return self.attention.weights(q, k, rotation)
 
 
 def _check_choices(
