@@ -43,6 +43,22 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 RESULT = Path(__file__).parent / "results" / "blocks.md"
 
+PAGE = """\
+# Blocks of palm
+
+{about}.
+{threads} thread(s) of {cores} cores, load average {before:.1f} before and {after:.1f}
+after (1.0 is this run alone). float32, random weights, vocabulary {vocabulary};
+training is a forward and a backward pass, decoding the second half of the context token
+by token. Medians of {given.rounds} rounds in turns, {given.repeats} passes each; above
+1 the first is the faster.
+
+    OMP_NUM_THREADS={threads} python benchmarks/blocks.py --rounds {given.rounds} \
+--repeats {given.repeats} --write
+
+{rows}
+"""
+
 Size = tuple[int, int, int, int, int]
 
 
@@ -196,20 +212,16 @@ def main() -> None:
     commit, load = tree(), os.getloadavg()[0]
     rows = table(SIZES[: given.sizes], given.rounds, given.repeats)
     seen = ", ".join(f"{name} {version}" for name, version in versions().items())
-    page = f"""\
-# Blocks of palm
-
-Tree {commit}, {seen}. {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores,
-load average {load:.1f} before and {os.getloadavg()[0]:.1f} after (1.0 is this run
-alone). float32, random weights, vocabulary {VOCABULARY}; training is a forward and a
-backward pass, decoding the second half of the context token by token. Medians of
-{given.rounds} rounds in turns, {given.repeats} passes each; above 1 the first is faster.
-
-    OMP_NUM_THREADS={torch.get_num_threads()} python benchmarks/blocks.py \
---rounds {given.rounds} --repeats {given.repeats} --write
-
-{chr(10).join(rows)}
-"""
+    page = PAGE.format(
+        about=f"Tree {commit}, {seen}",
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count(),
+        before=load,
+        after=os.getloadavg()[0],
+        vocabulary=VOCABULARY,
+        given=given,
+        rows="\n".join(rows),
+    )
     if given.write:
         RESULT.write_text(page, encoding="utf-8")
 
