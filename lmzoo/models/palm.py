@@ -43,6 +43,7 @@ Position = Literal["rope", "learned", "none"]
 Start = Literal["gpt2", "palm"]
 
 GPT2_WIDTH = 768  # where GPT-2's 0.02 is its own; it goes as 1 / sqrt(d_model) here
+SIMULATED = 4_000_000  # logits, about, behind an expected initial loss
 PAPER: dict[str, Any] = {
     "num_kv_heads": 1,
     "block": "parallel",
@@ -246,9 +247,11 @@ class PaLM(CachedDecoder):
         if self.initialisation == "gpt2":
             return super().expected_initial_nll()
         noise = torch.Generator().manual_seed(0)
-        rows, length = 1024, self.context_length
+        length = self.context_length
+        rows = max(16, min(1024, SIMULATED // self.vocab_size))  # one position each
         scores = torch.randn(rows, length, generator=noise)
-        seen = torch.arange(rows)[:, None] % length >= torch.arange(length)
+        places = torch.linspace(0, length - 1, rows).round()
+        seen = torch.arange(length) <= places[:, None]
         weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
         mlp = next(m for m in self.modules() if isinstance(m, GatedMLP))
         inputs = [torch.randn(10_000, generator=noise) for _ in mlp.inputs]
