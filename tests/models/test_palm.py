@@ -344,7 +344,6 @@ def test_the_papers_start_has_the_papers_variances() -> None:
         ({"scale_logits": True, "tie_embeddings": True}, 0.08),
         ({"scale_logits": True, "tie_embeddings": True, "block": "parallel"}, 0.08),
     ],
-    ids=named,
 )
 def test_the_papers_start_has_its_expected_loss(
     arguments: dict[str, Any], tolerance: float
