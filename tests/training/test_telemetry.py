@@ -79,7 +79,7 @@ def test_what_training_adds_to_the_loss_is_logged_apart(
         folder = tmp_path / str(weight)
         fit(
             f"--model palm --model.d_model 16 --model.num_layers 1 --data.path {story} "
-            f"--model.z_loss {weight} --optimizer.lr 0 --samples.length 0 "
+            f"--model.z_loss {weight} --optimizer.lr 1e-12 --samples.length 0 "
             f"--trainer.max_steps 2 --trainer.log_every_n_steps 1 "
             f"--trainer.default_root_dir {folder}"
         )
