@@ -234,6 +234,10 @@ models = Registry(
             "lmzoo.models.gpt:GPT",
             "decoder-only Transformer (Radford et al. 2019)",
         ),
+        "palm": (
+            "lmzoo.models.palm:PaLM",
+            "modern decoder, each choice an argument (Chowdhery et al. 2022)",
+        ),
         "pretrained": (
             "lmzoo.models.pretrained:Pretrained",
             "a causal model of a transformers folder (extra hf)",

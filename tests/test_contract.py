@@ -40,8 +40,43 @@ def test_tied_and_biased_heads_keep_it_too(name: str, head_bias: bool) -> None:
         ("ff", {"window": 1, "d_hidden": 64}),
         ("ff", {"window": 2}),
         ("gpt", {"context_length": 4}),
+        ("palm", {"context_length": 4}),
     ],
 )
 def test_the_ends_of_their_ranges_keep_it_too(name: str, arguments: dict) -> None:
     report = check_model(name, **arguments)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"position": "learned"},
+        {"position": "none"},
+        {"norm": "rms"},
+        {"mlp": "gelu"},
+        {"mlp": "relu_squared"},
+        {"num_kv_heads": 2},
+        {"block": "parallel"},
+        {"fused": False},
+        {"bias": True},
+        {"tie_embeddings": True},
+        {"scale_logits": True},
+        {"qk_norm": False},
+        {"z_loss": 1e-4},
+        {"dropout": 0.1},
+        {  # the paper's own
+            "num_kv_heads": 1,
+            "block": "parallel",
+            "tie_embeddings": True,
+            "scale_logits": True,
+            "qk_norm": False,
+            "z_loss": 1e-4,
+            "initialisation": "palm",
+        },
+    ],
+    ids=str,
+)
+def test_every_choice_of_palm_keeps_it(choice: dict) -> None:
+    report = check_model("palm", d_model=32, num_layers=2, **choice)
     assert report.ok, str(report)

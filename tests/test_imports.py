@@ -46,7 +46,20 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
+SHARED_BY_MODELS = {  # parts; an architecture file imports no other architecture's
+    "base",
+    "blocks",
+    "caching",
+    "gated",
+    "grouped",
+    "layers",
+    "lora",
+    "member",
+    "norms",
+    "projections",
+    "rotary",
+    "steps",
+}
 OPTIONAL = {
     "captum",
     "fastapi",

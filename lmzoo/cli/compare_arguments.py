@@ -25,7 +25,7 @@ OWN = (
     "vary",
     "tokenizers",
     "corpora",
-    "overrides",
+    *("overrides", plan.ROWS),
     "out",
     "parallel",
     "threads",
@@ -35,6 +35,7 @@ OWN = (
     "tune.trials",
     "timing",
 )
+SECTIONS = ("overrides", plan.ROWS)  # of a file: a name, and options under it
 LISTS = {"tokenizers": "data.tokenizer", "corpora": "data.corpus"}  # short for axes
 FIT = (  # sections of fit
     "data",
@@ -83,8 +84,8 @@ def read(argv: list[str]) -> Request:
             typed.setdefault("vary", {})[axis] = [_value(v) for v in _items(values)]
         elif key == "plugin":
             typed.setdefault("plugin", []).append(value)
-        elif key == "overrides" or key.startswith("overrides."):
-            raise UsageError(f"--{key}: overrides stand in a file, --config FILE.yaml")
+        elif (section := key.partition(".")[0]) in SECTIONS:
+            raise UsageError(f"--{key}: {section} stand in a file, --config FILE.yaml")
         else:
             typed[key] = value if key in OWN else _value(value)
     return _request(_stronger(files, typed))
@@ -136,7 +137,8 @@ def _request(given: dict[str, Any]) -> Request:
         budget=_budget(given),
         options={k: v for k, v in given.items() if _is_fit(k) and v is not None},
         axes=_axes(given),
-        overrides=_overrides(given.get("overrides") or {}),
+        rows=_sections(plan.ROWS, "row", given.get(plan.ROWS) or {}),
+        overrides=_sections("overrides", "model", given.get("overrides") or {}),
         plugins=plugins,
         parallel=parallel,
         threads=threads,
@@ -218,6 +220,8 @@ def _axes(given: dict[str, Any]) -> dict[str, list[Any]]:
     for name, key in LISTS.items():
         if name in given and not axes[key]:
             raise UsageError(f"{name}: nothing is listed; name some, or leave it out")
+    if given.get(plan.ROWS):
+        axes[plan.ROWS] = list(map(str, given[plan.ROWS]))
     for key, values in (given.get("vary") or {}).items():
         if key in axes:
             raise UsageError(f"--vary {key}: it is varied twice")
@@ -231,22 +235,23 @@ def _axes(given: dict[str, Any]) -> dict[str, list[Any]]:
     return axes
 
 
-def _overrides(given: Any) -> dict[str, dict[str, Any]]:
+def _sections(section: str, noun: str, given: Any) -> dict[str, dict[str, Any]]:
+    """Name -> options of fit, of a part of a file."""
     if not isinstance(given, dict):
-        raise UsageError("overrides: give a section for each model")
+        raise UsageError(f"{section}: give a section for each {noun}")
     made = {}
-    for model, options in given.items():
+    for name, options in given.items():
         if not isinstance(options, dict):
-            raise UsageError(f"overrides: {model}: give options, as optimizer.lr: 2e-3")
-        made[str(model)] = _flat(options)
-        for key in made[str(model)]:
+            raise UsageError(f"{section}: {name}: give options, as optimizer.lr: 2e-3")
+        made[str(name)] = _flat(options)
+        for key in made[str(name)]:
             if not _is_fit(key):
-                raise UsageError(f"overrides: {model}: {key} is no option of fit")
+                raise UsageError(f"{section}: {name}: {key} is no option of fit")
     return made
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys; ``vary`` and ``overrides`` stay as they are."""
+    """Nested sections as dotted keys; ``vary`` and ``SECTIONS`` stay as they are."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         key = f"{prefix}{name}"
@@ -254,7 +259,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
             if not isinstance(value or {}, dict):
                 raise UsageError("vary: give KEY: [VALUE, VALUE] for each axis")
             flat[key] = {k: _listed(v) for k, v in _flat(value or {}).items()}
-        elif isinstance(value, dict) and key != "overrides":
+        elif isinstance(value, dict) and key not in SECTIONS:
             flat.update(_flat(value, f"{key}."))
         else:
             flat[key] = value

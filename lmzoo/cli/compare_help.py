@@ -47,6 +47,7 @@ Every other option is one of lmzoo fit and goes to every cell (--data.path, --mo
 --config FILE.yaml holds any of these, and
   vary: {model.num_layers: [2, 4]}
   tokenizers: [char, bpe:512]      corpora: [kjv, pydoc]
+  rows: {plain: {}, wider: {model.d_model: 256}}   named sets of options, one a row
   overrides: {gpt: {optimizer.lr: 2e-3}}       options of one model alone
 What is typed wins over the file.
 

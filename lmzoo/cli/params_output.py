@@ -92,7 +92,16 @@ def _state(model: LanguageModel, table: ParameterTable) -> str:
     if not table.state.numbers:
         return f"{readable(table.state.other_bytes)} {after}: token ids alone"
     sizes = ", ".join(f"{readable(table.state.bytes(d))} in {d}" for d in BYTES)
-    return f"{sizes} {after}"
+    return f"{sizes} {after}{_shared_heads(model)}"
+
+
+def _shared_heads(model: LanguageModel) -> str:
+    """How much smaller keys and values are for being shared by several heads."""
+    heads, kept = (getattr(model, key, None) for key in ("num_heads", "num_kv_heads"))
+    if not isinstance(heads, int) or not isinstance(kept, int) or heads == kept:
+        return ""
+    plural = "s" if kept > 1 else ""
+    return f"; {kept} head{plural} of keys and values for {heads}: 1/{heads // kept}"
 
 
 def as_json(

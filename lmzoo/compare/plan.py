@@ -22,6 +22,7 @@ BUDGETS = {  # what fit calls each kind
     "tokens": "budget.tokens",
     "flops": "budget.flops",
 }
+ROWS = "rows"  # the axis whose values are names of sets of options
 TOKENIZER = re.compile(r"(word|bpe):(\d+)")  # a kind and a size, as one axis value
 OWN_DATA = (  # options of data that may differ between models: the text stays the same
     "data.tokenizer",
@@ -92,6 +93,7 @@ class Comparison:
         budget: a kind of ``BUDGETS``, and how much of it.
         options: options of fit for every model.
         axes: option of fit -> its values; several make a grid.
+        rows: name -> options of fit; with them the axis ``rows`` has these names.
         overrides: model -> options of fit for it alone.
         plugins: files that register models.
         parallel: cells at a time.
@@ -109,6 +111,7 @@ class Comparison:
     budget: tuple[str, float]
     options: dict[str, Any] = field(default_factory=dict)
     axes: dict[str, list[Any]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     parallel: int = 1
@@ -134,9 +137,12 @@ class Comparison:
                     f"--vary {key}: training does not read it, so every value would "
                     f"give the same curve; give one for all"
                 )
-        for key in [*self.options, *self.axes, *_keys(self.overrides)]:
+        for key in [*self._varied(), *self.options, *_keys(self.overrides)]:
             if key in DECIDED:
                 raise UsageError(f"--{key}: a comparison sets it; {DECIDED[key]}")
+        for name, options in self.rows.items():
+            if both := sorted(set(options) & set(self.axes)):
+                raise UsageError(f"{ROWS}: {name}: {both[0]} is varied too; give one")
         self._require_one_size()
         for model, options in self.overrides.items():
             if model not in self.models:
@@ -144,7 +150,7 @@ class Comparison:
                     f"overrides: {model!r} is not compared; models: "
                     f"{', '.join(self.models)}{near(model, self.models)}"
                 )
-            if both := sorted(set(options) & set(self.axes)):
+            if both := sorted(set(options) & set(self._varied())):
                 raise UsageError(
                     f"overrides: {model}: {both[0]} is varied, so nothing would read it"
                 )
@@ -157,7 +163,7 @@ class Comparison:
 
     def _require_one_size(self) -> None:
         """What is found for a model must hold in each of its variants."""
-        for key in self.axes:
+        for key in self._varied():
             if self.match and key.startswith(("model.", "data.")):
                 raise UsageError(
                     f"--match.params with --vary {key}: a size is found once for each "
@@ -171,10 +177,14 @@ class Comparison:
                     f"--tune.trials searches {key}, which is given too; give one"
                 )
 
+    def _varied(self) -> list[str]:
+        """Options that differ between variants."""
+        return [*(key for key in self.axes if key != ROWS), *_keys(self.rows)]
+
     @property
     def stops_early(self) -> bool:
         """Whether early stopping was asked for; it is off otherwise."""
-        keys = [*self.options, *self.axes, *_keys(self.overrides)]
+        keys = [*self.options, *self._varied(), *_keys(self.overrides)]
         return any(key.startswith("early_stopping.") for key in keys)
 
     def completed(self, found: dict[str, dict[str, Any]]) -> "Comparison":
@@ -199,7 +209,8 @@ class Comparison:
             axes = dict(zip(self.axes, point, strict=True))
             options = {**off, **self.options, **self.overrides.get(model, {})}
             for key, value in axes.items():
-                options.update(_as_options(key, value))
+                chosen = self.rows[value] if key == ROWS else _as_options(key, value)
+                options.update(chosen)
             options[BUDGETS[kind]] = amount
             made.append(Variant(self._label(model, axes), model, axes, options))
         return made
@@ -233,6 +244,8 @@ class Comparison:
             **self.options,
         }
         flat.update({f"vary.{key}": values for key, values in self.axes.items()})
+        for row, options in self.rows.items():
+            flat.update({f"{ROWS}.{row}.{k}": v for k, v in options.items()})
         for model, options in self.overrides.items():
             flat.update({f"overrides.{model}.{k}": v for k, v in options.items()})
         return json.loads(json.dumps(flat))
@@ -243,7 +256,7 @@ class Comparison:
         for key, value in axes.items():
             tail = key.rpartition(".")[2]
             short = tail if tails.count(tail) == 1 else key
-            plain = key in ("data.tokenizer", "data.corpus")
+            plain = key in ("data.tokenizer", "data.corpus", ROWS)
             words.append(spelled(value) if plain else f"{short}={spelled(value)}")
         return " ".join(words)
 

@@ -10,11 +10,16 @@ from torch import Tensor, nn
 from lmzoo.laws.subject import VOCABULARY, Broken, Subject, tokens
 
 INITIAL_TOLERANCE = 0.1  # nats around the expected initial loss
+BEYOND = 0.2  # more of them, as a share of what is expected beyond ln V
 
 
 def initial_loss(subject: Subject) -> str:
-    """Before training the loss is what the class expects: ln V unless it says so."""
-    expected = subject.cls.expected_initial_nll(VOCABULARY)
+    """Before training the loss is what the model expects: ln V unless it says so.
+
+    Every start is near ln V, or all together are near what is expected beyond it: a
+    start that is not flat is known on average only.
+    """
+    expected = subject.make().expected_initial_nll()
     losses = []
     for seed in range(3):
         model = subject.make(seed)
@@ -22,10 +27,14 @@ def initial_loss(subject: Subject) -> str:
         with torch.no_grad():
             nll = model.nll(model(text[:, :-1]), text[:, 1:])
         losses.append(float(nll.mean()))
-    worst = max(losses, key=lambda loss: abs(loss - expected))
-    if not abs(worst - expected) <= INITIAL_TOLERANCE:
-        raise Broken(f"{worst:.3f} nats at the start, {expected:.3f} were expected")
-    return f"{worst:.3f} nats, expected {expected:.3f}"
+    beyond = abs(expected - math.log(VOCABULARY))
+    if beyond < INITIAL_TOLERANCE:
+        found, tolerance = max(losses, key=lambda nll: abs(nll - expected)), 0.0
+    else:
+        found, tolerance = sum(losses) / len(losses), BEYOND * beyond
+    if not abs(found - expected) <= INITIAL_TOLERANCE + tolerance:
+        raise Broken(f"{found:.3f} nats at the start, {expected:.3f} were expected")
+    return f"{found:.3f} nats, expected {expected:.3f}"
 
 
 def gradient(subject: Subject) -> str:

@@ -6,6 +6,7 @@ else below has a default that works on ``forward`` alone. How it is trained and 
 is the same for all, and stands in ``steps.py``.
 """
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
@@ -135,10 +136,9 @@ class LanguageModel(TrainingSteps):
             f"what it depends on: lmzoo inspect attribution or gradflow"
         )
 
-    @classmethod
-    def expected_initial_nll(cls, vocab_size: int) -> float:
-        """Nats per token before training: ln V unless the class says otherwise."""
-        return float(torch.tensor(vocab_size, dtype=torch.float64).log())
+    def expected_initial_nll(self) -> float:
+        """Nats per token before training: ln V unless the model says otherwise."""
+        return math.log(self.vocab_size)
 
 
 def require_language_model(cls: type, name: str) -> None:

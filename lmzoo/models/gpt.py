@@ -18,13 +18,14 @@ larger start (0.06 for every weight) 2.02, tied at rate 5e-3 2.09, 6 x 128 token
 3 layers 2.08 in 3/4 of the time. The defaults, 4,600 steps, 228 s: 2.01.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel
+from lmzoo.models.caching import Cache, CachedDecoder, append, causal_mask
 from lmzoo.models.layers import (
     SMALL,
     language_head,
@@ -44,20 +45,7 @@ def _sizes(layers: int, heads: int, width: int, **more: Any) -> dict[str, Any]:
     return {"num_layers": layers, "num_heads": heads, "d_model": width, **more}
 
 
-class Cache(NamedTuple):
-    """Decoding state: the window's tokens, and each layer's keys and values of them.
-
-    The buffers are allocated once at full size and written in place; positions from
-    ``len(tokens)`` on hold nothing yet.
-    """
-
-    tokens: Tensor  # (B, n), the window so far
-    keys: tuple[Tensor, ...]  # L of (B, H, C, Dh)
-    values: tuple[Tensor, ...]  # L of (B, H, C, Dh)
-    seen: int  # tokens since the start, those before the window included
-
-
-class GPT(LanguageModel):
+class GPT(CachedDecoder):
     """Decoder-only Transformer with learned positions.
 
     Maps tokens (B, T) to logits (B, T, V), T at most ``context_length``.
@@ -129,7 +117,7 @@ class GPT(LanguageModel):
                 f"d_model must be a multiple of num_heads unless d_head is given: "
                 f"expected a multiple of {num_heads}, given {d_model}"
             )
-        self.num_heads = num_heads
+        self.num_heads = self.num_kv_heads = num_heads
         self.d_head = d_model // num_heads if d_head is None else d_head
         hidden = 4 * d_model if d_hidden is None else d_hidden
         require_positive(d_head=self.d_head, d_hidden=hidden)
@@ -147,14 +135,6 @@ class GPT(LanguageModel):
         )
         self._initialise()
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the token after each position; (B, T) -> (B, T, V).
-
-        Raises:
-            ValueError: T exceeds ``context_length``.
-        """
-        return self._run(tokens)
-
     def _run(
         self, tokens: Tensor, cache: Cache | None = None, past: int = 0, skip: int = 0
     ) -> Tensor:
@@ -168,40 +148,10 @@ class GPT(LanguageModel):
         return self.head(self.norm(x[:, skip:]))  # (B, T - skip, V)
 
     def _inputs(self, tokens: Tensor, past: int = 0) -> Tensor:
-        end = past + tokens.shape[1]
-        if end > self.context_length:
-            raise ValueError(
-                f"expected at most context_length = {self.context_length} tokens, "
-                f"given {end}"
-            )
+        end = self._end(tokens, past)
         positions = torch.arange(past, end, device=tokens.device)
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         return self.dropout(x)
-
-    def advance(
-        self, tokens: Tensor, state: Cache | None = None
-    ) -> tuple[Tensor, Cache]:
-        """Feed tokens (B, T_new) after ``state``; logits (B, T_new, V), new state.
-
-        Each token is computed once, except that the window re-anchors once every C/2
-        tokens past the context's edge, and its second half is then computed anew. The
-        new state shares the buffers of the old one: ``fork`` a state to keep it.
-        """
-        cache = self._empty_cache(tokens) if state is None else state
-        history = torch.cat([cache.tokens, tokens], dim=1)
-        seen, end = cache.seen, cache.seen + tokens.shape[1]
-        origin = anchor = self.window_start(seen)  # history[:, 0] is token `origin`
-        filled, pieces = seen - origin, []  # positions whose keys and values are known
-        for start, until in self.stretches(seen, end):
-            if start != anchor:
-                anchor, filled = start, 0
-            chunk = history[:, start + filled - origin : until - origin]
-            known = chunk.shape[1] - (until - seen)  # computed anew, not new
-            pieces.append(self._run(chunk, cache, past=filled, skip=known))
-            seen, filled = until, until - start
-        logits = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
-        window = history[:, anchor - origin :]
-        return logits, cache._replace(tokens=window, seen=end)
 
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1.
@@ -224,14 +174,6 @@ class GPT(LanguageModel):
         """
         attention = len(self.layers) * self.num_heads * self.d_head * length
         return matrix_flops(self) + 12 * attention
-
-    def _empty_cache(self, tokens: Tensor) -> Cache:
-        like = self.token_embedding.weight
-        shape = (len(tokens), self.num_heads, self.context_length, self.d_head)
-        keys, values = (
-            tuple(like.new_zeros(shape) for _ in self.layers) for _ in range(2)
-        )
-        return Cache(tokens[:, :0], keys, values, seen=0)
 
     def _initialise(self) -> None:
         for embedding in (self.token_embedding, self.position_embedding):
@@ -310,13 +252,15 @@ class Attention(nn.Module):
         """(B, T, D) -> (B, T, D); ``cache`` gets the keys and values at ``past``."""
         q, k, v = self._heads(x)  # (B, H, T, Dh)
         if cache is not None:
-            k, v = _append(cache[0], k, past), _append(cache[1], v, past)
+            k, v = append(cache[0], k, past), append(cache[1], v, past)
         one = q.shape[2] == 1  # the last position sees all: masking it takes time
         attended = F.scaled_dot_product_attention(
             q,
             k,
             v,
-            attn_mask=_mask(q, past) if past and self.causal and not one else None,
+            attn_mask=causal_mask(q, past)
+            if past and self.causal and not one
+            else None,
             is_causal=self.causal and not past and not one,
             dropout_p=self.dropout.p if self.training else 0.0,
         )
@@ -327,7 +271,7 @@ class Attention(nn.Module):
         q, k, _ = self._heads(x)
         scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
         if self.causal:
-            scores = scores.masked_fill(~_mask(q, 0), -torch.inf)
+            scores = scores.masked_fill(~causal_mask(q, 0), -torch.inf)
         return scores.softmax(dim=-1)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -349,16 +293,3 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         return self.dropout(self.project(self.activation(self.expand(x))))
-
-
-def _append(buffer: Tensor, new: Tensor, past: int) -> Tensor:
-    """Write ``new`` (B, H, T, Dh) into ``buffer`` at ``past``; all up to there."""
-    end = past + new.shape[2]
-    buffer[:, :, past:end] = new
-    return buffer[:, :, :end]
-
-
-def _mask(q: Tensor, past: int) -> Tensor:
-    """True where query i, at position ``past + i``, may look: (T, past + T)."""
-    length = q.shape[2]
-    return q.new_ones(length, past + length, dtype=torch.bool).tril(past)

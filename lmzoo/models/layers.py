@@ -1,5 +1,7 @@
 """Parts that several families need: argument checks, the head, limited memory."""
 
+from typing import Any, get_args
+
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +30,25 @@ class WindowModel(LanguageModel):
         return logits, history[:, self.window_start(history.shape[1] + 1) :]
 
 
+class ScaledLinear(nn.Linear):
+    """W (x times ``scale``) + b: a factor of the product, for the price of the input.
+
+    Args:
+        scale: the factor.
+        features: size of the input.
+        outputs: size of the output.
+        bias: add a learned number to each output, which is not scaled.
+    """
+
+    def __init__(self, scale: float, features: int, outputs: int, bias: bool) -> None:
+        super().__init__(features, outputs, bias=bias)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., features) -> (..., outputs)."""
+        return super().forward(x * self.scale)
+
+
 def language_head(
     features: int,
     embedding: nn.Embedding,
@@ -35,6 +56,7 @@ def language_head(
     tie: bool,
     bias: bool,
     std: float = SMALL,
+    scale: float = 1.0,
 ) -> nn.Linear:
     """Linear map to logits, (..., features) -> (..., V).
 
@@ -44,6 +66,7 @@ def language_head(
         tie: use the embedding's own matrix as weights; ``features`` must be D then.
         bias: add one learned number to each token's logit, 0 at first.
         std: standard deviation of the first weights, the embedding's too if tied.
+        scale: factor of what the matrix gives.
 
     Raises:
         ValueError: tied, and the sizes differ.
@@ -55,6 +78,8 @@ def language_head(
             f"{d_model} (d_model), given {features}"
         )
     head = nn.Linear(features, vocab_size, bias=bias)
+    if scale != 1:
+        head = ScaledLinear(scale, features, vocab_size, bias)
     if tie:
         head.weight = embedding.weight
     nn.init.normal_(head.weight, std=std)
@@ -85,3 +110,11 @@ def require_probability(**rates: float) -> None:
     for name, rate in rates.items():
         if not isinstance(rate, int | float) or not 0 <= rate < 1:
             raise ValueError(f"{name} must be in [0, 1), given {rate!r}")
+
+
+def require_choice(kind: Any, **choices: str) -> None:
+    """Raise ValueError unless every keyword is a value of the ``Literal`` ``kind``."""
+    for name, choice in choices.items():
+        if choice not in get_args(kind):
+            known = ", ".join(get_args(kind))
+            raise ValueError(f"{name} must be one of {known}, given {choice!r}")

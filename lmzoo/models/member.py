@@ -105,6 +105,7 @@ class Member(LightningModule):
         )
         self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
         self.grad_norm: Tensor | None = None
+        self.penalised: dict[str, Tensor] = {}  # of the last step, beside its loss
         self._skipped = 0
 
     @classmethod

@@ -68,11 +68,23 @@ class TrainingSteps(Member):
         )
         return flat.view(targets.shape)
 
+    def penalties(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Terms that training adds to the loss: none unless a model has its own.
+
+        They are weighted already, are logged apart as ``train/NAME``, and stand in no
+        reported loss.
+        """
+        del logits, targets
+        return {}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one micro-batch; randomness is a function of its position."""
         del batch_idx
         seed_for(self.seed, batch.position, self.global_rank)
-        return self.loss(self._logits(batch), batch.targets)
+        logits = self._logits(batch)
+        penalties = self.penalties(logits, batch.targets)
+        self.penalised = {name: term.detach() for name, term in penalties.items()}
+        return sum(penalties.values(), self.loss(logits, batch.targets))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums of the pass."""

@@ -144,6 +144,7 @@ class HealthReport(Callback):
         if not isinstance(loss, Tensor) or not is_nll(pl_module):
             return  # another objective's loss cannot be set beside validation's nats
         loss = loss.detach() * trainer.accumulate_grad_batches  # Lightning's share
+        loss = loss - sum(pl_module.penalised.values())  # what validation has not
         if self._first_loss is None:
             self._first_loss = loss
         self._sum = loss.clone() if self._sum is None else self._sum.add_(loss)
@@ -220,7 +221,7 @@ class HealthReport(Callback):
     def _judge_initial_loss(self, model: LightningModule) -> None:
         if not self.fresh or self._first_loss is None or not is_nll(model):
             return
-        expected = model.expected_initial_nll(model.vocab_size)
+        expected = model.expected_initial_nll()
         first = float(self._first_loss)
         if abs(first - expected) <= INITIAL_TOLERANCE * expected:
             return

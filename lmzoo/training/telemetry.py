@@ -105,6 +105,7 @@ class Telemetry(Callback):
         self.latest: dict[str, float] = {}
         self.tokens, self.seconds = 0, 0.0
         self._loss: torch.Tensor | None = None
+        self._penalties: dict[str, torch.Tensor] = {}  # of it, by their names
         self._batches = 0
         self._row_tokens, self._row_seconds = 0, 0.0
         self._since: float | None = None  # end of the batch before, or None
@@ -131,6 +132,12 @@ class Telemetry(Callback):
         if isinstance(outputs, dict) and "loss" in outputs:
             loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
             self._loss = loss if self._loss is None else self._loss.to(loss) + loss
+            for name, term in getattr(pl_module, "penalised", {}).items():
+                before = self._penalties.get(name)
+                term = term.detach()
+                self._penalties[name] = (
+                    term if before is None else before.to(term) + term
+                )
             self._batches += 1
         self._row_tokens += batch.tokens.numel() * trainer.world_size
         now = time.perf_counter()
@@ -149,6 +156,7 @@ class Telemetry(Callback):
         """The row that is being summed, so that a resumed curve is the same curve."""
         return {
             "loss": None if self._loss is None else self._loss.cpu(),
+            "penalties": {name: term.cpu() for name, term in self._penalties.items()},
             "batches": self._batches,
             "tokens": (self.tokens, self._row_tokens),
             "seconds": (self.seconds, self._row_seconds),
@@ -157,14 +165,19 @@ class Telemetry(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on summing where the row stood."""
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+        self._penalties = dict(state_dict.get("penalties", {}))  # older files have none
         self.tokens, self._row_tokens = state_dict["tokens"]
         self.seconds, self._row_seconds = state_dict["seconds"]
 
     def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         row: dict[str, float] = {}
         if self._loss is not None:
-            mean = trainer.strategy.reduce(self._loss, reduce_op="mean")
-            row["train/nll"] = float(mean) / self._batches
+            penalised = {
+                name: self._mean(trainer, term)
+                for name, term in self._penalties.items()
+            }
+            row["train/nll"] = self._mean(trainer, self._loss) - sum(penalised.values())
+            row |= {f"train/{name}": value for name, value in penalised.items()}
         row["tokens_per_second"] = self._row_tokens / max(self._row_seconds, 1e-9)
         if trainer.optimizers:
             row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -174,10 +187,14 @@ class Telemetry(Callback):
         self.latest = row
         self.tokens += self._row_tokens
         self.seconds += self._row_seconds
-        self._loss, self._batches = None, 0
+        self._loss, self._batches, self._penalties = None, 0, {}
         self._row_tokens, self._row_seconds = 0, 0.0
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
+
+    def _mean(self, trainer: Trainer, total: torch.Tensor) -> float:
+        """A sum as the mean of the row's batches, over all processes."""
+        return float(trainer.strategy.reduce(total, reduce_op="mean")) / self._batches
 
 
 class Samples(Callback):

@@ -70,6 +70,23 @@ def test_a_model_has_options_of_its_own_and_what_is_found_joins_them() -> None:
     assert (gpt.options["optimizer.lr"], gpt.options["model.d_model"]) == (2e-3, 64)
 
 
+def test_rows_change_one_thing_at_a_time() -> None:
+    rows = {"plain": {}, "wide": {"model.d_model": 64, "optimizer.lr": 2e-3}}
+    asked = comparison(
+        models=("gpt",),
+        options={"model.d_model": 32},
+        axes={"rows": list(rows)},
+        rows=rows,
+    )
+
+    plain, wide = asked.variants()
+    assert (plain.label, wide.label) == ("gpt plain", "gpt wide")
+    assert plain.options["model.d_model"] == 32
+    assert "optimizer.lr" not in plain.options
+    assert (wide.options["model.d_model"], wide.options["optimizer.lr"]) == (64, 2e-3)
+    assert wide.axes == {"rows": "wide"}
+
+
 def test_early_stopping_is_off_unless_asked_for() -> None:
     asked = comparison(options={"early_stopping.patience": 3})
 
@@ -88,6 +105,7 @@ def test_early_stopping_is_off_unless_asked_for() -> None:
         {"options": {"data.batch_size": 2}},
         {"axes": {"data.batch_size": [1, 2]}},
         {"overrides": {"ff": {"data.batch_size": 2}}},
+        {"axes": {"rows": ["a"]}, "rows": {"a": {"data.batch_size": 2}}},
         {"plugins": ("p.py",)},
         {"launcher": "other"},
     ],
@@ -115,6 +133,8 @@ def test_whatever_changes_a_result_changes_the_identity(change) -> None:
         ({"overrides": {"ff": {"data.val_fraction": 0.4}}}, "another text"),
         ({"overrides": {"ff": {"data.max_val_tokens": 9}}}, "another text"),
         ({"axes": {"a": [1]}, "overrides": {"ff": {"a": 2}}}, "nothing would read"),
+        ({"axes": {"a": [1]}, "rows": {"one": {"a": 2}}}, "rows: one: a is varied too"),
+        ({"rows": {"one": {"seed_everything": 2}}}, "--seeds"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(change, said: str) -> None:

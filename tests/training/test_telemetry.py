@@ -68,3 +68,24 @@ def test_tensorboard_holds_scalars_samples_and_the_best(
     texts = sorted((folder / "samples").glob("*.txt"))
     assert [text.name for text in texts] == ["step-000000003.txt", "step-000000006.txt"]
     assert all(text.read_text(encoding="utf-8") for text in texts)
+
+
+def test_what_training_adds_to_the_loss_is_logged_apart(
+    story: Path, tmp_path: Path
+) -> None:
+    """The z-loss has a column of its own; the training loss does not hold it."""
+    found = {}
+    for weight in (0.0, 1.0):
+        folder = tmp_path / str(weight)
+        fit(
+            f"--model palm --model.d_model 16 --model.num_layers 1 --data.path {story} "
+            f"--model.z_loss {weight} --optimizer.lr 1e-12 --samples.length 0 "
+            f"--trainer.max_steps 2 --trainer.log_every_n_steps 1 "
+            f"--trainer.default_root_dir {folder}"
+        )
+        found[weight] = [r for r in rows(folder / "metrics.csv") if r["train/nll"]]
+    assert "train/z_loss" not in found[0.0][0]
+    for plain, penalised in zip(found[0.0], found[1.0], strict=True):
+        assert float(penalised["train/z_loss"]) > 5  # about log^2 V
+        apart = float(plain["train/nll"]) - float(penalised["train/nll"])
+        assert abs(apart) < 1e-5

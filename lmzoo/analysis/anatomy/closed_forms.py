@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from lmzoo.models.gated import MLPKind, hidden_width
 from lmzoo.registry import models
 
 
@@ -168,6 +169,37 @@ def _gpt(
     return body + ends(vocab_size, d_model, **_tied(rest))
 
 
+def _palm(
+    *,
+    vocab_size: int,
+    context_length: int,
+    d_model: int,
+    num_layers: int,
+    num_heads: int,
+    num_kv_heads: int | None,
+    d_head: int | None,
+    d_hidden: int | None,
+    mlp: MLPKind,
+    position: str,
+    block: str,
+    bias: bool,
+    tie_embeddings: bool,
+    **rest: Any,
+) -> int:
+    d_head = d_model // num_heads if d_head is None else d_head
+    keys = d_head * (num_heads if num_kv_heads is None else num_kv_heads)
+    d_hidden = hidden_width(mlp, d_model) if d_hidden is None else d_hidden
+    gated, norms = mlp == "swiglu", 1 if block == "parallel" else 2
+    read = num_heads * d_head + 2 * keys + (1 + gated) * d_hidden
+    written = linear(num_heads * d_head, d_model, bias) + linear(
+        d_hidden, d_model, bias
+    )
+    layer = norms * norm(d_model, False) + linear(d_model, read, bias) + written
+    positions = (position == "learned") * embedding(context_length, d_model)
+    body = positions + num_layers * layer + norm(d_model, False)
+    return body + ends(vocab_size, d_model, tie_embeddings=tie_embeddings)
+
+
 def _tied(rest: dict[str, Any]) -> dict[str, bool]:
     return {key: rest[key] for key in ("tie_embeddings", "head_bias")}
 
@@ -185,4 +217,5 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "conv-noncausal": _conv,
     "gpt": _gpt,
     "transformer-unmasked": _gpt,
+    "palm": _palm,
 }

@@ -213,6 +213,8 @@ def _parts(
         return {"recurrent": numbers}
     if isinstance(module, CONVOLUTION):
         return {"convolution": numbers}
+    if isinstance(uses := getattr(module, "parts", None), dict):
+        return _joint_parts(uses, numbers)
     if attention := attention_around(model, where):
         return _attention_parts(attention, module, name, leaf, numbers)
     if leaf in ("head", "lm_head") or module is last:
@@ -226,6 +228,15 @@ def component(model: LanguageModel, path: str) -> str:
     """The component of the parameter at ``path``; of a fused matrix, the first."""
     parameter = model.get_parameter(path)
     return next(iter(_parts(model, path, parameter, last_map(model))))
+
+
+def _joint_parts(uses: dict[str, int], numbers: int) -> dict[str, int]:
+    """A matrix that says itself how many of its rows are for what."""
+    found: dict[str, int] = {}
+    for use, rows in uses.items():
+        name = f"attention {use}" if use in ("q", "k", "v") else "MLP"
+        found[name] = found.get(name, 0) + numbers * rows // sum(uses.values())
+    return found
 
 
 def _attention_parts(

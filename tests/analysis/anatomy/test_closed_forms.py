@@ -86,15 +86,19 @@ def test_the_mlp_model_of_the_notebook_is_a_member() -> None:
         ("gpt2-large", 774_030_080),
         ("gpt2-xl", 1_557_611_200),
         ("openai-gpt", 116_534_784 + 2 * 768),  # a final norm that it did not have
+        ("palm-8b", 8_631_877_632 + 135_168),  # the paper's total has no norms
+        ("palm-62b", 62_495_129_600 + 532_480),
+        ("palm-540b", 540_354_281_472 + 2_193_408),
     ],
 )
 def test_published_totals(preset: str, published: int) -> None:
-    cls = models.load("gpt")
+    name = "palm" if preset.startswith("palm") else "gpt"
+    cls = models.load(name)
     arguments = cls.preset_arguments(preset)
 
     built = on_meta(cls, arguments)
 
-    assert closed_form("gpt", **arguments) == published
+    assert closed_form(name, **arguments) == published
     assert sum(p.numel() for p in built.parameters()) == published
 
 
@@ -109,6 +113,37 @@ def test_formulas_equal_the_built_model(name: str, data: st.DataObject) -> None:
     formula = closed_form(name, **arguments)
 
     assert formula == sum(p.numel() for p in built.parameters())
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_every_choice_of_palm_is_in_its_formula(data: st.DataObject) -> None:
+    heads = data.draw(st.integers(1, 6))
+    arguments = {
+        "vocab_size": data.draw(st.integers(1, 300)),
+        "context_length": data.draw(st.integers(1, 40)),
+        "d_model": heads * 2 * data.draw(st.integers(1, 9)),
+        "num_heads": heads,
+        "num_kv_heads": data.draw(
+            st.sampled_from([None, *(n for n in range(1, heads + 1) if not heads % n)])
+        ),
+        "d_hidden": data.draw(st.none() | st.integers(1, 50)),
+        "mlp": data.draw(st.sampled_from(["swiglu", "gelu", "relu_squared"])),
+        "position": data.draw(st.sampled_from(["rope", "learned", "none"])),
+        "norm": data.draw(st.sampled_from(["rms", "layer"])),
+        "block": data.draw(st.sampled_from(["parallel", "serial"])),
+        "initialisation": data.draw(st.sampled_from(["gpt2", "palm"])),
+    }
+    for key in ("bias", "tie_embeddings", "scale_logits", "qk_norm", "fused"):
+        arguments[key] = data.draw(st.booleans(), label=key)
+    built = on_meta(models.load("palm"), arguments)
+    table = count(built)
+
+    assert closed_form("palm", **arguments) == table.parameters
+    rows = {row.name: row.parameters for row in table.rows}
+    outputs = heads if arguments["num_kv_heads"] is None else arguments["num_kv_heads"]
+    assert rows["attention k"] * heads == rows["attention q"] * outputs
+    assert not [name for name in rows if name.startswith("other")]
 
 
 def test_the_real_model_has_no_other_number_than_the_one_on_meta() -> None:
@@ -134,6 +169,8 @@ def _arguments(cls: type, data: st.DataObject) -> dict:
     for key in ("d_model", "d_hidden"):
         if key in declared:
             chosen[key] = data.draw(st.integers(1, 24), label=key)
+    if "position" in declared:  # rotary positions turn pairs of entries
+        chosen["d_head"] *= 2
     features_are_hidden = cls.__name__ in ("RNN", "GRU", "LSTM", "Heaviside")
     if chosen.get("tie_embeddings") and features_are_hidden:
         chosen["d_hidden"] = chosen["d_model"]
