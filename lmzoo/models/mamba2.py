@@ -226,7 +226,7 @@ def selective_scan(
 
 
 def _read(v: Tensor, k: Tensor, q: Tensor, total: Tensor, state: State) -> Tensor:
-    """y of one piece, (B, H, c, P): what its own positions wrote, and the state."""
+    """What one piece reads, (B, H, c, P): from its own positions and the state."""
     length = total.shape[-1]
     earlier = total.new_ones(length, length, dtype=torch.bool).tril()
     gaps = total[..., :, None] - total[..., None, :]
@@ -239,7 +239,7 @@ def _read(v: Tensor, k: Tensor, q: Tensor, total: Tensor, state: State) -> Tenso
 
 
 def _write(v: Tensor, k: Tensor, total: Tensor, state: State) -> Tensor:
-    """S after one piece, (B, H, N, P), in at least float32."""
+    """The state after one piece, (B, H, N, P), in at least float32."""
     left = (total[..., -1:] - total).exp()[..., None]  # (B, H, c, 1)
     new = widened(k[:, None].transpose(2, 3) @ (left * v).to(k.dtype))
     return new if state is None else total[..., -1:, None].exp() * state + new
