@@ -13,7 +13,15 @@ in one step, with a state whose size does not grow.
 
 Changed: an output gate in place of the paper's MLP after each layer; the candidate is
 the paper's plain linear map, not its positive form, which only a scan in logarithms
-needs. Here the scan is one of two levels without logarithms or divisions.
+needs. The scan is one of two levels, without logarithms or divisions, which is the
+quickest on a CPU: benchmarks/scan.py runs it beside the paper's and others.
+
+Tried on tiny Shakespeare (90/10), 500 steps of 12 x 64 tokens in bf16, a bare loop, the
+first 60,000 held-out characters, one run each, nats: an MLP for the gate 1.777 (rate
+4e-3); the positive candidate 1.708, the linear one 1.684 (6e-3). Then 1.673 at 1e-2;
+at 6e-3 a state of 384 1.662, 3 layers of 192 1.684, a kernel of 6 1.693, one layer with
+a state of 512 1.715. lstm at 4e-3 has 1.863 there, and takes
+less time.
 """
 
 import math
@@ -59,7 +67,7 @@ class MinGRU(LanguageModel):
 
     unbounded: ClassVar[bool] = True
     recipe: ClassVar[dict[str, Any]] = {
-        "optimizer.lr": 6e-3,
+        "optimizer.lr": 8e-3,
         "optimizer.weight_decay": 0.0,
         "data.batch_size": 12,
         "lr_scheduler.warmup_steps": 60,
