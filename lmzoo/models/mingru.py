@@ -41,6 +41,8 @@ from lmzoo.models.layers import (
     widened,
 )
 
+TIED_STD = 0.005  # a tied head would else begin by predicting the token just read
+
 
 class MinGRU(LanguageModel):
     """Residual layers of short convolution, minGRU and output gate.
@@ -99,7 +101,11 @@ class MinGRU(LanguageModel):
         )
         self.norm = nn.LayerNorm(d_model)
         self.head = language_head(
-            d_model, self.embedding, tie=tie_embeddings, bias=head_bias, std=SMALL
+            d_model,
+            self.embedding,
+            tie=tie_embeddings,
+            bias=head_bias,
+            std=TIED_STD if tie_embeddings else SMALL,
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
