@@ -20,6 +20,8 @@ MEMBERS = {
     "rnn": [],
     "gru": [],
     "lstm": [],
+    "mingru": [],
+    "mamba2": [],
     "conv": [],
     "gpt": [],
     "heaviside detached": ["--model.setting", "detached"],

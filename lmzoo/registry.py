@@ -225,6 +225,11 @@ models = Registry(
             "lmzoo.models.recurrent:LSTM",
             "long short-term memory (Hochreiter & Schmidhuber 1997)",
         ),
+        "mingru": ("lmzoo.models.mingru:MinGRU", "minGRU (Feng et al. 2024)"),
+        "mamba2": (
+            "lmzoo.models.mamba2:Mamba2",
+            "selective state space (Dao & Gu 2024)",
+        ),
         "conv": ("lmzoo.models.convolution:Conv", "causal dilated convolution"),
         "conv-noncausal": (
             "lmzoo.models.convolution:ConvNoncausal",

@@ -26,7 +26,10 @@ def test_the_whole_zoo_keeps_the_contract(name: str) -> None:
 
 
 # not bare: tied, its logits are symmetric, so no text but a repetition can be learned
-@pytest.mark.parametrize("name", ["gpt", "ff", "lstm", "gru", "rnn", "conv", "mlp"])
+TIED = ("gpt", "ff", "lstm", "gru", "rnn", "mingru", "mamba2", "conv", "mlp")
+
+
+@pytest.mark.parametrize("name", TIED)
 @pytest.mark.parametrize("head_bias", [False, True])
 def test_tied_and_biased_heads_keep_it_too(name: str, head_bias: bool) -> None:
     report = check_model(name, tie_embeddings=True, head_bias=head_bias)

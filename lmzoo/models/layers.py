@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel, State
@@ -47,6 +48,45 @@ class ScaledLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., features) -> (..., outputs)."""
         return super().forward(x * self.scale)
+
+
+class ShortConvolution(nn.Module):
+    """Causal convolution of each channel with itself over the last few positions.
+
+    y_t = b + sum_k w_k x_{t - K + 1 + k}; what came before the text is zero.
+
+    The weights have the shape of nn.Conv1d's, (D, 1, K): to an optimizer of matrices
+    they are none.
+
+    Args:
+        channels: D.
+        kernel_size: positions that one output reads, K.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        bound = kernel_size**-0.5  # as nn.Conv1d begins
+        weight = torch.empty(channels, 1, kernel_size).uniform_(-bound, bound)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T, D) and the K - 1 inputs before it -> (B, T, D) and the last K - 1."""
+        reach, length = self.weight.shape[-1] - 1, x.shape[1]
+        if before is None:
+            x = F.pad(x, (0, 0, reach, 0))  # (B, K - 1 + T, D)
+        else:
+            x = torch.cat([before, x], dim=1)
+        weight, y = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        weight = weight.squeeze(1).t().contiguous()  # (K, D)
+        for k in range(reach + 1):  # on CPUs quicker than a grouped nn.Conv1d
+            y = torch.addcmul(y, x[:, k : k + length], weight[k])
+        return y, x[:, length:]
+
+
+def widened(x: Tensor) -> Tensor:
+    """``x`` in at least float32: what is summed over time is not kept in half."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def language_head(

@@ -16,7 +16,9 @@ from lmzoo.testing import check_model
 from tests.training.tiny import Tiny
 from tests.zoo import BUILTINS
 
-SIZED = ("gpt", "ff", "rnn", "gru", "lstm", "conv", "mlp", "bare")
+SIZED = (
+    *("gpt", "ff", "rnn", "gru", "lstm", "mingru", "mamba2", "conv", "mlp", "bare"),
+)
 TARGETS = st.integers(20_000, 5_000_000)
 VOCABULARIES = st.integers(30, 8_000)
 

@@ -63,6 +63,11 @@ def norm(d_model: int, bias: bool = True) -> int:
     return d_model + bias * d_model
 
 
+def short_convolution(channels: int, kernel_size: int) -> int:
+    """A weight for each position that is read and a bias, channel by channel."""
+    return channels * (kernel_size + 1)
+
+
 def attention(d_model: int, num_heads: int, d_head: int, bias: bool = True) -> int:
     """Four maps: q, k and v into the heads, o out of them; 4 D H Dh without biases."""
     width = num_heads * d_head
@@ -148,6 +153,41 @@ def _conv(
     return layers + ends(vocab_size, d_model, **_tied(rest))
 
 
+def _mingru(
+    *,
+    vocab_size: int,
+    d_model: int,
+    d_hidden: int,
+    num_layers: int,
+    kernel_size: int,
+    **rest: Any,
+) -> int:
+    taps = short_convolution(d_model, kernel_size)
+    maps = linear(d_model, 3 * d_hidden) + linear(d_hidden, d_model, bias=False)
+    layers = num_layers * (norm(d_model) + taps + maps)
+    return layers + norm(d_model) + ends(vocab_size, d_model, **_tied(rest))
+
+
+def _mamba2(
+    *,
+    vocab_size: int,
+    d_model: int,
+    num_heads: int,
+    d_head: int,
+    d_state: int,
+    num_layers: int,
+    kernel_size: int,
+    **rest: Any,
+) -> int:
+    width = num_heads * d_head
+    taps = short_convolution(d_model, kernel_size)
+    inputs = linear(d_model, 2 * width + 2 * d_state + num_heads, bias=False)
+    project = norm(width, bias=False) + linear(width, d_model, bias=False)
+    each = 3 * num_heads  # a rate, a first step and a skip for each head
+    layers = num_layers * (norm(d_model) + taps + inputs + each + project)
+    return layers + norm(d_model) + ends(vocab_size, d_model, **_tied(rest))
+
+
 def _gpt(
     *,
     vocab_size: int,
@@ -213,6 +253,8 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "rnn": _recurrent(1),
     "gru": _recurrent(3),
     "lstm": _recurrent(4),
+    "mingru": _mingru,
+    "mamba2": _mamba2,
     "conv": _conv,
     "conv-noncausal": _conv,
     "gpt": _gpt,

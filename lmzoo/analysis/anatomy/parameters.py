@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel
+from lmzoo.models.layers import ShortConvolution
 
 BYTES = {"fp32": 4, "bf16": 2}  # of one number
 COMPONENTS = (
@@ -39,7 +40,7 @@ ROLES = {
     "o": re.compile(r"(to_|w)?o(ut(put)?)?(_?(proj|lin)\w*)?|(c_)?proj(ect)?|dense"),
 }
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-CONVOLUTION = (nn.Conv1d, nn.Conv2d)
+CONVOLUTION = (nn.Conv1d, nn.Conv2d, ShortConvolution)
 
 
 @dataclass
