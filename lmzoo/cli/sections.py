@@ -51,7 +51,7 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
             instantiate=False,
             fail_untyped=False,
             required=False,
-            skip={"params", "optimizer", "total_steps"},
+            skip={"params", "hidden", "optimizer", "total_steps"},
         )
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")

@@ -225,6 +225,15 @@ class GPT(LanguageModel):
         attention = len(self.layers) * self.num_heads * self.d_head * length
         return matrix_flops(self) + 12 * attention
 
+    def stacked(self) -> dict[str, list[int]]:
+        """Queries, keys and values of a layer are one matrix, (3 H Dh, D)."""
+        size = self.num_heads * self.d_head
+        return {
+            f"{name}.qkv.weight": [size] * 3
+            for name, module in self.named_modules()
+            if isinstance(module, Attention)
+        }
+
     def _empty_cache(self, tokens: Tensor) -> Cache:
         like = self.token_embedding.weight
         shape = (len(tokens), self.num_heads, self.context_length, self.d_head)

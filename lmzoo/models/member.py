@@ -169,6 +169,22 @@ class Member(LightningModule):
         found = getattr(self, "head", None)
         return found if isinstance(found, nn.Module) else None
 
+    def stacked(self) -> dict[str, list[int]]:
+        """Matrices that are several on top of one another -> the rows of each.
+
+        For optimizers that look at a matrix as a whole. The gates of PyTorch's
+        recurrent layers are known; a model with other fused projections adds its own.
+        """
+        found: dict[str, list[int]] = {}
+        for path, module in self.named_modules():
+            if isinstance(module, nn.RNNBase):
+                for name, weight in module.named_parameters(path):
+                    rows = module.proj_size or module.hidden_size
+                    rows = module.hidden_size if "weight_hr" not in name else rows
+                    if weight.ndim == 2:
+                        found[name] = [rows] * (len(weight) // rows)
+        return found
+
     def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a model to start from, under the names that they have here."""
         return state
