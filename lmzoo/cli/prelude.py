@@ -267,9 +267,7 @@ def _located(path: Any, run: runs.Run) -> Any:
     return str(there) if there.exists() else path
 
 
-def _training(
-    stored: dict[str, Any], path: Path, request: Request
-) -> dict[str, Any]:
+def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str, Any]:
     """The stored training configuration, flat; only keys that a recipe may have.
 
     Raises:

@@ -25,7 +25,7 @@ class Adafactor(Optimizer):
 
     Args:
         params: parameter groups.
-        lr: rate, relative to a parameter's scale; PaLM's peak, for ``InverseSquareRoot``.
+        lr: share of a parameter's scale; PaLM's peak, for ``InverseSquareRoot``.
         beta1: share of the earlier steps in a step; 0 for none.
         decay: exponent of the second moment's b2, negative.
         clip_threshold: largest root mean square of an update before it is scaled.

@@ -117,7 +117,9 @@ def orthogonal(matrices: Tensor, steps: int) -> Tensor:
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)  # spectral norm <= 1
     for _ in range(steps):
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        x = torch.baddbmm(
+            x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a
+        )
     return x.mT if tall else x
 
 

@@ -104,7 +104,9 @@ class InverseSquareRoot(Schedule):
 
     def __init__(self, optimizer: Optimizer, constant_steps: int = 10_000) -> None:
         if constant_steps < 1:
-            raise ValueError(f"constant_steps must be 1 or more, given {constant_steps}")
+            raise ValueError(
+                f"constant_steps must be 1 or more, given {constant_steps}"
+            )
         self.constant_steps = constant_steps
         super().__init__(optimizer)
 
