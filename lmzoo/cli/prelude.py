@@ -275,7 +275,7 @@ def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str,
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze",)
+    heads += ("freeze", "ema")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")

@@ -90,6 +90,13 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
         "closed form; it counts no embeddings, norms or optimizer.",
     )
     parser.add_argument(
+        "--ema.decay",
+        type=float | None,
+        default=None,
+        help="Average the weights exponentially, with this share of the average kept "
+        "at every step; the average is measured, kept as the best, and saved.",
+    )
+    parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."
     )
     for source, target in getattr(model, "linked", Member.linked).items():

@@ -30,6 +30,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
+from lmzoo.training.averaging import AveragedWeights
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.distillation import teach
 from lmzoo.training.frozen_features import FrozenFeatures
@@ -160,6 +161,9 @@ class TrainCLI(LightningCLI):
                 trainer, self.datamodule, self.early_stopping
             )
             trainer["logger"] = self._attach_folder()
+            decay = self.config["fit"].ema.decay
+            if decay is not None and not self.model.counting:
+                callbacks.append(AveragedWeights(decay))  # after what looks at it
             if trainer["enable_progress_bar"] is not False:
                 callbacks.append(TrainingProgress(self.telemetry, self.samples))
         else:
@@ -229,6 +233,11 @@ class TrainCLI(LightningCLI):
 
     def _per_step(self, kind: str, amount: float, trainer: dict[str, Any]) -> float:
         """What one optimizer step takes of a budget."""
+        if getattr(self.datamodule, "batch_schedule", None):
+            raise UsageError(
+                f"--budget.{kind}: steps under --data.batch_schedule are of several "
+                f"sizes; give --trainer.max_steps"
+            )
         windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
         tokens = windows * self.model.context_length
         if kind == "tokens":

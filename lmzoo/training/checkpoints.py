@@ -106,7 +106,9 @@ class Checkpoints(Checkpoint):
         """Note how far the data was read; keep the history; save if told to stop."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and hasattr(batch, "position"):
-            data.position = batch.position + data.batch_size
+            sizes = getattr(data, "size_at", None)  # a schedule, where there is one
+            size = sizes(batch.position) if sizes else data.batch_size
+            data.position = batch.position + size
         accumulating = trainer.fit_loop.epoch_loop._should_accumulate()
         if accumulating or validation_follows(trainer):
             return
