@@ -100,7 +100,10 @@ def _settle_body(made: Plan, cls: type) -> None:
     }
     if made.body is not None:
         stored = made.body.stored
-        config = nested(bodies.FINE_TUNING, classes)
+        tuned = bodies.FINE_TUNING
+        if classes["optimizer"] != BASE_RECIPE["optimizer.class_path"]:
+            tuned = {k: v for k, v in tuned.items() if not k.startswith("optimizer.")}
+        config = nested(tuned, classes)
         config["data"] = {
             "class_path": classes["data"],
             "init_args": {"tokenizer_state": json.dumps(stored["tokenizer"])},

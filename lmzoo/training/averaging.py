@@ -12,9 +12,10 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lmzoo.errors import UsageError
+from lmzoo.training.watcher import Watcher
 
 
-class AveragedWeights(WeightAveraging):
+class AveragedWeights(Watcher, WeightAveraging):
     """Average the weights after every optimizer step.
 
     average <- decay x average + (1 - decay) x weights, beginning with the weights of
@@ -39,6 +40,8 @@ class AveragedWeights(WeightAveraging):
         """The average was made before the weights went to their device."""
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
+
+    on_train_batch_end = WeightAveraging.on_train_batch_end
 
     # The library exchanges the weights around the batches of a validation only, and
     # copies the average over them while the last step is still to be saved.

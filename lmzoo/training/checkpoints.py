@@ -23,6 +23,7 @@ from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from lmzoo.training.interruption import Interrupted, Interruption
+from lmzoo.training.watcher import Watcher
 
 MINIMISED = ("nll", "perplexity", "bits_per_char", "bits_per_byte")
 
@@ -56,7 +57,7 @@ class VerifiedCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Watcher, Checkpoint):
     """Keeps the best and the last checkpoint of a run, and a history if asked.
 
     Args:
