@@ -8,6 +8,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ def use(
         optimizer: ``{"class_path": ..., "init_args": {...}}``.
         scheduler: the same, or None for a constant rate.
     """
-    model.optimizer_factory = _optimizer_factory(optimizer, model)
+    # a partial, not a closure: a copy of the model then asks the copy
+    model.optimizer_factory = partial(_optimizer, optimizer, model)
     if scheduler is None:
         model.scheduler_factory = None
         return
@@ -93,16 +95,13 @@ def rehearse(model: Member) -> None:
                 )
 
 
-def _optimizer_factory(
-    spec: dict[str, Any], model: Member
-) -> Callable[[list[dict[str, Any]]], Optimizer]:
-    def build(groups: list[dict[str, Any]]) -> Optimizer:
-        arguments = dict(spec.get("init_args") or {})
-        if "hidden" in inspect.signature(_import(spec["class_path"])).parameters:
-            arguments["hidden"] = hidden_matrices(model)
-        return _build({**spec, "init_args": arguments}, "--optimizer", groups)
-
-    return build
+def _optimizer(
+    spec: dict[str, Any], model: Member, groups: list[dict[str, Any]]
+) -> Optimizer:
+    arguments = dict(spec.get("init_args") or {})
+    if "hidden" in inspect.signature(_import(spec["class_path"])).parameters:
+        arguments["hidden"] = hidden_matrices(model)
+    return _build({**spec, "init_args": arguments}, "--optimizer", groups)
 
 
 def hidden_matrices(model: Member) -> dict[nn.Parameter, list[int]]:

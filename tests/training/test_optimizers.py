@@ -1,5 +1,7 @@
 """The schedule as a function of the step, and optimizers by class path."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -93,6 +95,16 @@ def test_matrices_of_the_blocks_go_to_muon_and_all_else_to_adamw() -> None:
     assert set().union(*(mine for mine, _ in groups)) == set(names.values())
     assert {group["lr"] for _, group in groups if group["muon"]} == {0.01}
     assert {group["lr"] for _, group in groups if not group["muon"]} == {0.002}
+
+
+def test_a_copy_of_a_model_gets_an_optimizer_of_its_own() -> None:
+    model = GPT(7, 8, d_model=8, num_layers=1, num_heads=2)
+    use(model, MUON, None)
+    other = copy.deepcopy(model)  # as a rehearsal of a budget makes one
+    groups = other.configure_optimizers().param_groups
+    assert any(group["muon"] for group in groups)
+    own = {id(p) for p in other.parameters()}
+    assert {id(p) for group in groups for p in group["params"]} == own
 
 
 def test_a_share_of_the_rate_and_frozen_parts_hold_for_muon_too() -> None:
