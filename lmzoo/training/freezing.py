@@ -110,7 +110,7 @@ class Freezing(Watcher, BaseFinetuning):
         self._applied = True
         self._settle(model)
         if not self._units and not self._still:
-            self.on_train_batch_start = None  # there is nothing to wake or to keep
+            self.on_train_batch_start = None  # type: ignore[method-assign]
         return _said(parts, len(units), every)
 
     # ---- Lightning's hooks ----------------------------------------------------------

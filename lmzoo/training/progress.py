@@ -47,7 +47,7 @@ class TrainingProgress(Watcher, ProgressBar):
         """Open the line."""
         super().on_train_start(trainer, pl_module)
         if not self._enabled or not self.console.is_terminal:
-            self.on_train_batch_end = None  # there is no line to move
+            self.on_train_batch_end = None  # type: ignore[method-assign]  # no line
             return
         self._live = Progress(
             TextColumn("step {task.completed:>6.0f}/{task.total:.0f}"),
