@@ -194,14 +194,6 @@ class Member(LightningModule):
         del length
         return None
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """The batch where the model is; on the CPU it is there already."""
-        if device.type == "cpu":
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     # ---- full passes --------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:

@@ -260,6 +260,14 @@ class TextDataModule(LightningDataModule):
 
     # loaders
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """The batch where the model is; on the CPU it is there already."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def setup(self, stage: str | None = None) -> None:
         """Prepare the tokens, and refuse splits without room for one window."""
         if stage in (None, "fit"):
