@@ -26,6 +26,15 @@ RECIPES = {
     "lstm-carried": "--model lstm --model.d_model 16 --model.d_hidden 16 "
     "--model.carry_state true --model.context_length 16 --data.batch_size 4 "
     "--samples.length 8",
+    "muon": f"--model gpt {SMALL} --optimizer muon --lr_scheduler wsd",
+    "adafactor": f"--model gpt {SMALL} --optimizer adafactor --lr_scheduler rsqrt "
+    "--lr_scheduler.constant_steps 4",
+    "muon-lstm": "--model lstm --model.d_model 16 --model.d_hidden 16 "
+    "--model.context_length 16 --data.batch_size 4 --samples.length 8 "
+    """--optimizer muon --freeze.rates {"*ih*":0.5}""",
+    "ema": f"--model gpt {SMALL} --model.dropout 0.2 --ema.decay 0.9",
+    "batch-schedule": f"""--model gpt {SMALL} --data.batch_schedule {{"4":6,"11":2}} """
+    "--trainer.accumulate_grad_batches 2",
 }
 
 
@@ -42,8 +51,10 @@ def final(folder: Path) -> dict:
 
 
 def assert_same(left: dict, right: dict) -> None:
-    for name, tensor in left["state_dict"].items():
-        assert torch.equal(tensor, right["state_dict"][name]), name
+    for state in ("state_dict", "current_model_state", "averaging_state"):
+        assert (state in left) == (state in right)
+        for name, tensor in left.get(state, {}).items():
+            assert torch.equal(tensor, right[state][name]), name
     for mine, other in zip(
         left["optimizer_states"], right["optimizer_states"], strict=True
     ):
@@ -64,6 +75,9 @@ def assert_same(left: dict, right: dict) -> None:
         }, name
 
 
+ONCE = ("muon", "adafactor", "muon-lstm", "ema", "batch-schedule")  # from one step
+
+
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_resuming_from_any_kept_step_ends_bit_identical(
     recipe: str, story: Path, tmp_path: Path
@@ -74,7 +88,7 @@ def test_resuming_from_any_kept_step_ends_bit_identical(
     curve = (whole / "metrics.csv").read_text().splitlines()
     kept = sorted((whole / "checkpoints").glob("*.ckpt"))
     assert len(kept) >= 5
-    for file in kept[:-1]:
+    for file in kept[2:3] if recipe in ONCE else kept[:-1]:
         again = tmp_path / f"from-{file.stem}"
         result = lmzoo(
             f"fit --ckpt_path {file} --trainer.default_root_dir {again} "

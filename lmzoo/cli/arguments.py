@@ -18,6 +18,14 @@ from lmzoo.registry import Registry, data_modules, load_plugin, models
 
 OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "distill_from", "config")
 FLAGS = ("fresh",)
+CLASSES = {  # short names of optimizers and schedules; all others by class path
+    "adamw": "torch.optim.AdamW",
+    "muon": "lmzoo.training.muon.Muon",
+    "adafactor": "lmzoo.training.adafactor.Adafactor",
+    "cosine": "lmzoo.training.optimizers.WarmupCosine",
+    "wsd": "lmzoo.training.schedules.WarmupStableDecay",
+    "rsqrt": "lmzoo.training.schedules.InverseSquareRoot",
+}
 BODY = re.compile(r"model\.(?:init_args\.)?(body|body_arguments|body\.(\w+))")
 
 
@@ -29,6 +37,8 @@ class Request:
     model: str | None = None  # class path
     preset: str | None = None
     data: str | None = None  # class path
+    optimizer: str | None = None  # class path
+    lr_scheduler: str | None = None  # class path
     distill_from: str | None = None
     body: str | None = None  # of a classifier: a name, a run or a folder
     body_arguments: list[tuple[str, str]] = field(default_factory=list)
@@ -90,6 +100,9 @@ def _take(request: Request, key: str, value: str | None) -> None:
         request.configs.append({"model": _section(_needs(key, value), models)})
     elif key in ("data", "data.class_path"):
         request.configs.append({"data": _section(_needs(key, value), data_modules)})
+    elif key.removesuffix(".class_path") in ("optimizer", "lr_scheduler"):
+        name = key.removesuffix(".class_path")
+        request.configs.append({name: _named(_needs(key, value))})
     elif key in ("model.help", "data.help"):
         registry = models if key == "model.help" else data_modules
         path = _section(_needs(key, value), registry)["class_path"]
@@ -124,7 +137,7 @@ def _take_body(request: Request, rest: str, name: str | None, value: str) -> Non
 
 def _choose(request: Request) -> None:
     """The last class named wins; arguments meant for another are dropped."""
-    for name in ("model", "data"):
+    for name in ("model", "data", "optimizer", "lr_scheduler"):
         chosen = None
         for config in request.configs:
             section = config.get(name) or {}
@@ -202,11 +215,25 @@ def _class(value: Any, registry: Registry) -> dict[str, Any]:
     return section
 
 
+def _named(value: Any) -> dict[str, Any]:
+    """A short name, a class path, or a section, as {"class_path", "init_args"}."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = load_yaml(value)
+    section = {"class_path": value} if isinstance(value, str) else dict(value)
+    name = section.get("class_path")
+    if isinstance(name, str):
+        section["class_path"] = CLASSES.get(name, name)
+    return section
+
+
 def _config(text: str) -> dict[str, Any]:
     content = load_yaml(text)
     for name, registry in (("model", models), ("data", data_modules)):
         if content.get(name) is not None:
             content[name] = _class(content[name], registry)
+    for name in ("optimizer", "lr_scheduler"):
+        if isinstance(content.get(name), str | dict):
+            content[name] = _named(content[name])
     if "vocab_size" in ((content.get("model") or {}).get("init_args") or {}):
         content["model"]["init_args"].pop("vocab_size")  # the tokenizer's to say
     return content

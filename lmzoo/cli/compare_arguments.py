@@ -45,6 +45,7 @@ FIT = (  # sections of fit
     "trainer",
     "early_stopping",
     "freeze",
+    "ema",
     "checkpoints",
     "samples",
     "compile",

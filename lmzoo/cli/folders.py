@@ -32,8 +32,10 @@ FIXED = (
     "lr_scheduler.",
     "trainer.",
     "freeze.",
+    "ema.",
     "seed_everything",
 )
+LATER = ("freeze.", "ema.", "data.batch_schedule")  # in an identity only if given
 FREE = (
     "trainer.max_steps",
     "trainer.val_check_interval",
@@ -199,6 +201,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
         for key, value in (spec.get("init_args") or {}).items():
             flat[f"{section}.{key}"] = value
     flat["data.name"] = data_modules.name_of_path(config.data.class_path)
+    if not flat.get("data.batch_schedule"):
+        flat.pop("data.batch_schedule", None)
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)
@@ -210,6 +214,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     for key, value in config.freeze.as_dict().items():
         if value:  # a run that freezes nothing is called what it always was
             flat[f"freeze.{key}"] = value
+    if config.ema.decay is not None:
+        flat["ema.decay"] = config.ema.decay
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
@@ -271,7 +277,7 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     stored = dict(plan.run.stored.get("training") or {})
     arguments = (plan.run.stored.get("data") or {}).get("arguments") or {}
     stored.update({f"data.{key}": value for key, value in arguments.items()})
-    now = {key: None for key in folder.identity if key.startswith("freeze.")}
+    now = {key: None for key in folder.identity if key.startswith(LATER)}
     for key, value in {**now, **stored}.items():
         free = key.removeprefix("data.") in prelude.SOURCES or key in FREE
         if key.startswith(FIXED) and not free and folder.identity.get(key) != value:

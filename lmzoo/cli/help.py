@@ -24,13 +24,15 @@ on what
   --data.corpus NAME         kjv (default), pydoc, pysource, tinyshakespeare
   --data.path PATH           a file, folder or glob: txt, md, csv, jsonl, each also .gz
   --data.tokenizer KIND      char (default), word, byte, bpe, or a tokenizer.json
-  --data.batch_size N        windows in a batch
+  --data.batch_size N        windows in a batch; --data.batch_schedule '{"STEPS": N}'
   --data.val_fraction F      0.05; --data.test_fraction F
 
 for how long, how fast
   --trainer.max_steps N      optimizer steps
   --budget.seconds N         this long instead; --budget.tokens N, --budget.flops N
-  --optimizer CLASS          torch.optim.AdamW; --optimizer.lr RATE
+  --optimizer NAME|CLASS     adamw, muon, adafactor, or any class; --optimizer.lr RATE
+  --lr_scheduler NAME|CLASS  cosine, wsd, rsqrt, or any class
+  --ema.decay F              average the weights; the average is measured and kept
   --trainer.precision P      32-true on a CPU, bf16-mixed or 16-mixed on a GPU
   --trainer.accumulate_grad_batches N
   --trainer.val_check_interval N   optimizer steps between validations

@@ -4,6 +4,10 @@ import difflib
 import re
 from collections.abc import Iterable
 
+EXAMPLES = {
+    "--optimizer": "adamw, muon, adafactor or torch.optim.SGD",
+    "--lr_scheduler": "cosine, wsd, rsqrt or torch.optim.lr_scheduler.LinearLR",
+}
 MORE = "--help-all lists every option"
 
 
@@ -63,12 +67,13 @@ def _polished(message: str) -> str:
         head = message.split("Expected a", 1)[0]
         choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))
         message = f"{head}expected one of {choices}"
+    message = re.sub(r"^--config(: |\.)(--)?", "--", message)  # what was typed is one
     if dotted := re.search(r"Expected a dot import path string: (\S+)", message):
         head = message.split(":", 1)[0]
         if head in ("--optimizer", "--lr_scheduler"):
             message = (
                 f"{head} {dotted[1]}: no such class; give its name or its path, for "
-                f"example torch.optim.AdamW"
+                f"example {EXAMPLES[head]}"
             )
     return message.replace(".init_args.", ".")
 

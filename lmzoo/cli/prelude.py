@@ -38,7 +38,8 @@ TRAINER_KEYS = (
     "max_steps",
 )
 KNOWN_CLASS = re.compile(
-    r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
+    r"torch\.optim\.(lr_scheduler\.)?\w+"
+    r"|lmzoo\.training\.(optimizers|schedules|muon|adafactor)\.\w+"
 )
 TEXT_LENGTH = 128  # tokens of a text to classify, unless typed
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
@@ -74,7 +75,8 @@ def plan(request: Request) -> Plan:
     refusals.check_options(request, made.model, fresh=run is None)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
-    made.configs.append(_recipe(made.model, request.preset))
+    optimizer = request.optimizer or _stored_optimizer(run, request)
+    made.configs.append(_recipe(made.model, request.preset, optimizer))
     cls = model_class(made.model)
     if run is None and bodies.reads_body(cls):
         _settle_body(made, cls)
@@ -98,7 +100,10 @@ def _settle_body(made: Plan, cls: type) -> None:
     }
     if made.body is not None:
         stored = made.body.stored
-        config = nested(bodies.FINE_TUNING, classes)
+        tuned = bodies.FINE_TUNING
+        if classes["optimizer"] != BASE_RECIPE["optimizer.class_path"]:
+            tuned = {k: v for k, v in tuned.items() if not k.startswith("optimizer.")}
+        config = nested(tuned, classes)
         config["data"] = {
             "class_path": classes["data"],
             "init_args": {"tokenizer_state": json.dumps(stored["tokenizer"])},
@@ -182,10 +187,18 @@ def _registered(class_path: str) -> str | None:
     return None
 
 
-def _recipe(name: str, preset: str | None) -> dict[str, Any]:
-    """The weakest configuration: tuned defaults, and a preset's numbers."""
+def _recipe(name: str, preset: str | None, optimizer: str | None) -> dict[str, Any]:
+    """The weakest configuration: tuned defaults, and a preset's numbers.
+
+    A rate that was tuned for one optimizer is none for another: what the recipe says
+    of its own is left out where another one was chosen.
+    """
     cls = model_class(name)
     flat = {**BASE_RECIPE, **getattr(cls, "recipe", {})}
+    own = flat["optimizer.class_path"]
+    if optimizer not in (None, own, own.rpartition(".")[2]):
+        flat = {k: v for k, v in flat.items() if not k.startswith("optimizer.")}
+        flat["optimizer.class_path"] = optimizer
     path = models.class_path(name) if "." not in name else name
     classes = {
         "model": path,
@@ -201,6 +214,13 @@ def _recipe(name: str, preset: str | None) -> dict[str, Any]:
     config.setdefault("model", {"class_path": path})
     config.setdefault("data", {"class_path": classes["data"]})
     return config
+
+
+def _stored_optimizer(run: runs.Run | None, request: Request) -> str | None:
+    """The class that an exact resume goes on with."""
+    if run is None or request.command != "fit" or not request.ckpt_path:
+        return None
+    return (run.stored.get("training") or {}).get("optimizer.class_path")
 
 
 def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
@@ -235,7 +255,7 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     if request.command == "fit" and request.ckpt_path:
         classes = {"optimizer": "torch.optim.AdamW", "lr_scheduler": ""}
         config.setdefault("lr_scheduler", None)
-        config.update(nested(_training(stored, run.path), classes))
+        config.update(nested(_training(stored, run.path, request), classes))
     return config
 
 
@@ -250,7 +270,7 @@ def _located(path: Any, run: runs.Run) -> Any:
     return str(there) if there.exists() else path
 
 
-def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
+def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str, Any]:
     """The stored training configuration, flat; only keys that a recipe may have.
 
     Raises:
@@ -258,7 +278,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze",)
+    heads += ("freeze", "ema")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")
@@ -268,12 +288,13 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
                 f"lmzoo has; it was changed, or is damaged"
             )
     for key in ("optimizer.class_path", "lr_scheduler.class_path"):
-        if key in flat and not KNOWN_CLASS.fullmatch(str(flat[key])):
-            option = key.partition(".")[0]
+        option = key.partition(".")[0]
+        typed = getattr(request, option, None) == flat.get(key)
+        if key in flat and not typed and not KNOWN_CLASS.fullmatch(str(flat[key])):
             raise UsageError(
                 f"{path} names {flat[key]!r} as its {option}; only torch's and "
-                f"lmzoo's classes are taken from a checkpoint: start a new run with "
-                f"--init_from, and type --{option}"
+                f"lmzoo's classes are taken from a checkpoint: if you trust it, go on "
+                f"with --{option} {flat[key]}"
             )
     return {
         key: value

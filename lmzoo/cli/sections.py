@@ -51,7 +51,7 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
             instantiate=False,
             fail_untyped=False,
             required=False,
-            skip={"params", "optimizer", "total_steps"},
+            skip={"params", "hidden", "optimizer", "total_steps"},
         )
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")
@@ -88,6 +88,13 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
         default=None,
         help="Train for this many FLOPs, forward and backward, by the model's own "
         "closed form; it counts no embeddings, norms or optimizer.",
+    )
+    parser.add_argument(
+        "--ema.decay",
+        type=float | None,
+        default=None,
+        help="Average the weights exponentially, with this share of the average kept "
+        "at every step; the average is measured, kept as the best, and saved.",
     )
     parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."

@@ -8,7 +8,7 @@ report (report.py) is written from the best checkpoint.
 
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
@@ -30,6 +30,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
+from lmzoo.training.averaging import AveragedWeights
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.distillation import teach
 from lmzoo.training.frozen_features import FrozenFeatures
@@ -38,6 +39,7 @@ from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Telemetry
 from lmzoo.training.warm_start import warm_start
+from lmzoo.training.watcher import Unprofiled
 
 
 def train(request: Request) -> None:
@@ -160,10 +162,12 @@ class TrainCLI(LightningCLI):
                 trainer, self.datamodule, self.early_stopping
             )
             trainer["logger"] = self._attach_folder()
+            callbacks += self._averaging()  # after what looks at the average
             if trainer["enable_progress_bar"] is not False:
                 callbacks.append(TrainingProgress(self.telemetry, self.samples))
         else:
             trainer.update(logger=False, enable_progress_bar=False)
+        trainer["profiler"] = trainer["profiler"] or Unprofiled()
         plugins = trainer["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
@@ -205,6 +209,10 @@ class TrainCLI(LightningCLI):
         if config.compile:
             self.model.compile()
 
+    def _averaging(self) -> list[Callback]:
+        decay = self.config["fit"].ema.decay
+        return [] if decay is None or self.model.counting else [AveragedWeights(decay)]
+
     def _steps(self, trainer: dict[str, Any]) -> int:
         """Optimizer steps of the run: as typed, or what a budget amounts to."""
         folder, limit = self.run_folder, self.config[self.command].budget
@@ -229,6 +237,11 @@ class TrainCLI(LightningCLI):
 
     def _per_step(self, kind: str, amount: float, trainer: dict[str, Any]) -> float:
         """What one optimizer step takes of a budget."""
+        if getattr(self.datamodule, "batch_schedule", None):
+            raise UsageError(
+                f"--budget.{kind}: steps under --data.batch_schedule are of several "
+                f"sizes; give --trainer.max_steps"
+            )
         windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
         tokens = windows * self.model.context_length
         if kind == "tokens":
@@ -237,7 +250,8 @@ class TrainCLI(LightningCLI):
             return budget.flops_per_step(self.model, tokens)
         if line := refusal(self.model):
             raise UsageError(line)
-        return budget.seconds_per_step(self.model, self.datamodule, trainer, amount)
+        data, more = self.datamodule, self._averaging()
+        return budget.seconds_per_step(self.model, data, trainer, amount, more)
 
     def _attach_folder(self) -> list[Logger]:
         """Point everything that writes at the run folder."""

@@ -33,6 +33,7 @@ from lmzoo.models.layers import (
     require_positive,
     require_probability,
 )
+from lmzoo.models.projections import JointLinear
 
 GPT2_WIDTH = 768  # where 0.02 is GPT-2's; it goes as 1 / sqrt(d_model) elsewhere
 
@@ -242,7 +243,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads, self.causal = num_heads, causal
-        self.qkv = nn.Linear(d_model, 3 * num_heads * d_head, bias=bias)
+        self.qkv = JointLinear(d_model, dict.fromkeys("qkv", num_heads * d_head), bias)
         self.project = nn.Linear(num_heads * d_head, d_model, bias=bias)
         self.dropout = nn.Dropout(dropout)
 

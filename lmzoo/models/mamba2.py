@@ -40,6 +40,7 @@ from lmzoo.models.layers import (
     require_probability,
     widened,
 )
+from lmzoo.models.projections import JointLinear
 
 SLOWEST, FASTEST = 1e-3, 0.1  # d at the start, spread over the heads
 MOST_RATE = 16.0  # r at the start lies between 1 and this
@@ -163,8 +164,9 @@ class Layer(nn.Module):
         self.d_inner = num_heads * d_head
         self.norm = nn.LayerNorm(d_model)
         self.conv = ShortConvolution(d_model, kernel_size)
-        widths = 2 * self.d_inner + 2 * d_state + num_heads  # z, v, k, q and s
-        self.inputs = nn.Linear(d_model, widths, bias=False)
+        inner = self.d_inner
+        uses = {"z": inner, "v": inner, "k": d_state, "q": d_state, "s": num_heads}
+        self.inputs = JointLinear(d_model, uses, bias=False)
         share = torch.linspace(0, 1, num_heads)
         start = SLOWEST * (FASTEST / SLOWEST) ** share.flip(0)
         self.step_bias = nn.Parameter(start + torch.log(-torch.expm1(-start)))

@@ -40,6 +40,7 @@ from lmzoo.models.layers import (
     require_probability,
     widened,
 )
+from lmzoo.models.projections import JointLinear
 
 TIED_STD = 0.005  # a tied head would else begin by predicting the token just read
 
@@ -141,7 +142,7 @@ class Layer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(d_model)
         self.conv = ShortConvolution(d_model, kernel_size)
-        self.gates = nn.Linear(d_model, 3 * d_hidden)  # z, c and o
+        self.gates = JointLinear(d_model, dict.fromkeys("zco", d_hidden), bias=True)
         self.project = nn.Linear(d_hidden, d_model, bias=False)
         self.dropout = nn.Dropout(dropout)
 

@@ -11,6 +11,7 @@ from lmzoo.errors import UsageError
 from lmzoo.text.loader import PROTOCOLS, EvalLoader, WindowLoader, too_short
 from lmzoo.text.preparation import SPLITS, Prepared, prepare
 from lmzoo.text.settings import Settings, at_least, one_of
+from lmzoo.text.sizes import BatchSizes
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer
 
@@ -42,6 +43,9 @@ class TextDataModule(LightningDataModule):
         test_fraction: share of the text, at its end, for the final test.
         context_length: tokens in a training window.
         batch_size: windows in a training batch, over all processes.
+        batch_schedule: optimizer steps -> windows in a batch from then on, as
+            {50000: 1024, 115000: 2048} after a batch_size of 512 (PaLM's, Chowdhery et
+            al. 2022, arXiv 2204.02311).
         eval_batch_size: windows in an evaluation batch, over all processes.
         order: random windows, each epoch every token once, or contiguous streams.
         max_train_tokens: use only the first tokens of the training split.
@@ -80,6 +84,7 @@ class TextDataModule(LightningDataModule):
         test_fraction: float = 0.05,
         context_length: int = 64,
         batch_size: int = 16,
+        batch_schedule: dict[int, int] | None = None,
         eval_batch_size: int = 64,
         order: Order = "random",
         max_train_tokens: int | None = None,
@@ -98,6 +103,7 @@ class TextDataModule(LightningDataModule):
         if seed >= 1 << 32:
             raise UsageError(f"--data.seed {seed}: give a number below 2**32")
         one_of(get_args(Order), order=order)
+        BatchSizes(batch_size, batch_schedule)  # refused now
         self.settings = Settings(
             corpus=corpus,
             path=path,
@@ -120,6 +126,7 @@ class TextDataModule(LightningDataModule):
         )
         self.context_length = context_length
         self.batch_size = batch_size
+        self.batch_schedule = batch_schedule
         self.eval_batch_size = eval_batch_size
         self.order = order
         self.seed = seed
@@ -238,6 +245,11 @@ class TextDataModule(LightningDataModule):
         if self._train_loader is not None:
             self._train_loader.position = samples
 
+    def size_at(self, position: int) -> int:
+        """Windows in the training batch that begins at ``position``."""
+        loader = self._train_loader
+        return self.batch_size if loader is None else loader.sizes.at(position)
+
     def state_dict(self) -> dict[str, int]:
         """All that resuming needs: the position."""
         return {"position": self.position}
@@ -247,6 +259,14 @@ class TextDataModule(LightningDataModule):
         self.position = int(state_dict["position"])
 
     # loaders
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """The batch where the model is; on the CPU it is there already."""
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def setup(self, stage: str | None = None) -> None:
         """Prepare the tokens, and refuse splits without room for one window."""
@@ -260,6 +280,12 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> WindowLoader:
         """Endless batches from ``position`` on."""
         rank, world_size = self._rank()
+        if self.batch_schedule and self.order == "stream":
+            raise UsageError(
+                "--data.batch_schedule: the rows of a carried state do not change "
+                "their number; leave it out"
+            )
+        batches = getattr(self.trainer, "accumulate_grad_batches", 1)
         self._train_loader = WindowLoader(
             self.train_tokens,
             self.context_length,
@@ -269,6 +295,7 @@ class TextDataModule(LightningDataModule):
             self.position,
             rank,
             world_size,
+            BatchSizes(self.batch_size, self.batch_schedule, batches),
         )
         return self._train_loader
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lmzoo.errors import UsageError
+from lmzoo.text.sizes import BatchSizes
 
 IGNORED = -100  # a target that is not counted, as in torch's cross_entropy
 ORDERS = ("random", "epoch", "stream")
@@ -51,6 +52,7 @@ class WindowLoader:
         position: samples already used; the next iteration starts there.
         rank: gives the rows of the global batch from rank * B / world_size on.
         world_size: number of ranks.
+        sizes: B at each position, where it changes; not for ``stream``.
 
     Raises:
         UsageError: the text is too short, or B does not divide among the ranks.
@@ -67,6 +69,7 @@ class WindowLoader:
         position: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        sizes: BatchSizes | None = None,
     ) -> None:
         _check(order in ORDERS, f"order: expected one of {ORDERS}, given {order!r}")
         _check(0 <= rank < world_size, f"rank {rank} of world size {world_size}")
@@ -79,18 +82,22 @@ class WindowLoader:
         self._targets = len(tokens) - 1
         if self._targets < context_length:
             raise UsageError(too_short("training", len(tokens), context_length + 1))
-        if batch_size % world_size:
-            raise UsageError(
-                f"--data.batch_size {batch_size}: does not divide among {world_size} "
-                "processes; give a multiple"
-            )
+        self.sizes = sizes or BatchSizes(batch_size)
+        for size in self.sizes.sizes:
+            if size % world_size:
+                raise UsageError(
+                    f"--data.batch_size {size}: does not divide among {world_size} "
+                    "processes; give a multiple"
+                )
         if order == "stream" and self._targets < batch_size:
             raise UsageError(
                 f"--data.batch_size {batch_size}: more rows than the {self._targets:,} "
                 "tokens to train on; lower it"
             )
-        share = batch_size // world_size
-        self._rows = np.arange(rank * share, (rank + 1) * share)
+        self._rows = {  # of this rank, by the size of the whole batch
+            size: rank * (size // world_size) + np.arange(size // world_size)
+            for size in self.sizes.sizes
+        }
         self._orders: dict[int, np.ndarray] = {}
 
     @property
@@ -113,13 +120,13 @@ class WindowLoader:
         position = self.position
         while True:
             yield self.batch(position)
-            position += self.batch_size
+            position += self.sizes.at(position)
 
     def batch(self, position: int) -> Batch:
         """This rank's rows of the batch whose first sample is ``position``."""
         if self.order == "stream":
             return self._stream(position)
-        samples = position + self._rows
+        samples = position + self._rows[self.sizes.at(position)]
         if self.order == "random":
             places = self._targets - self.context_length + 1
             starts = _hashed(self.seed, samples) % np.uint64(places)
@@ -159,7 +166,8 @@ class WindowLoader:
         length = self._targets // self.batch_size  # targets of one row
         shift = self.unused if epoch % 2 else 0  # so that two epochs miss nothing
         column = chunk * self.context_length + np.arange(self.context_length)
-        inputs = shift + self._rows[:, None] * length + column  # (B, T)
+        rows = self._rows[self.batch_size]
+        inputs = shift + rows[:, None] * length + column  # (B, T)
         counted = np.broadcast_to(column < length, inputs.shape)
         tokens, targets = _gather(self.tokens, inputs, counted)
         return Batch(tokens, targets, position, chunk == 0)

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.training.telemetry import MetricsFile, Telemetry
+from lmzoo.training.watcher import Unprofiled
 
 KINDS = ("seconds", "tokens", "flops")
 TOLERANCE = 0.05  # of a budget in seconds
@@ -106,7 +107,11 @@ def missed(budget: dict[str, Any], seconds: float, all_done: bool) -> str | None
 
 
 def seconds_per_step(
-    model: LightningModule, data: Any, settings: dict[str, Any], budget: float
+    model: LightningModule,
+    data: Any,
+    settings: dict[str, Any],
+    budget: float,
+    more: Sequence[Callback] = (),
 ) -> float:
     """What an optimizer step takes: a copy of the model trains for a few seconds.
 
@@ -118,6 +123,7 @@ def seconds_per_step(
         data: the data module.
         settings: the Trainer's arguments.
         budget: seconds of the run; a twentieth of it is rehearsed, 2.5 to 6 s.
+        more: callbacks of the run that work in every step.
     """
     watch = _Stopwatch(min(max(budget / 20, REHEARSAL[0]), REHEARSAL[1]))
     position = data.position
@@ -129,7 +135,8 @@ def seconds_per_step(
             max_epochs=-1,
             limit_val_batches=0,
             num_sanity_val_steps=0,
-            callbacks=[Telemetry(), watch],
+            callbacks=[Telemetry(), *more, watch],
+            profiler=Unprofiled(),
             logger=[
                 TensorBoardLogger(folder, name="", version=""),
                 MetricsFile(Path(folder) / "metrics.csv"),

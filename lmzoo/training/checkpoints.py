@@ -23,6 +23,7 @@ from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from lmzoo.training.interruption import Interrupted, Interruption
+from lmzoo.training.watcher import Watcher
 
 MINIMISED = ("nll", "perplexity", "bits_per_char", "bits_per_byte")
 
@@ -56,7 +57,7 @@ class VerifiedCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Watcher, Checkpoint):
     """Keeps the best and the last checkpoint of a run, and a history if asked.
 
     Args:
@@ -106,7 +107,9 @@ class Checkpoints(Checkpoint):
         """Note how far the data was read; keep the history; save if told to stop."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and hasattr(batch, "position"):
-            data.position = batch.position + data.batch_size
+            sizes = getattr(data, "size_at", None)  # a schedule, where there is one
+            size = sizes(batch.position) if sizes else data.batch_size
+            data.position = batch.position + size
         accumulating = trainer.fit_loop.epoch_loop._should_accumulate()
         if accumulating or validation_follows(trainer):
             return

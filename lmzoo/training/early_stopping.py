@@ -8,15 +8,16 @@ import math
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lmzoo.errors import UsageError
+from lmzoo.training.watcher import Watcher
 
 HIGHER = ("accuracy", "accuracy_top5", "f1", "auroc")  # metrics that should rise
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(Watcher):
     """Stop after ``patience`` validation checks in a row without an improvement.
 
     A check improves when its value beats the reference by *more* than the threshold;

@@ -15,9 +15,10 @@ from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
 from lmzoo.training.parts import Parts, fitting
+from lmzoo.training.watcher import Watcher
 
 
-class Freezing(BaseFinetuning):
+class Freezing(Watcher, BaseFinetuning):
     """Freeze parts of any model, and wake them by degrees if asked.
 
     Args:
@@ -108,6 +109,8 @@ class Freezing(BaseFinetuning):
         self._units = [[parts.named[name] for name in unit] for unit in units]
         self._applied = True
         self._settle(model)
+        if not self._units and not self._still:
+            self.on_train_batch_start = None  # type: ignore[method-assign]
         return _said(parts, len(units), every)
 
     # ---- Lightning's hooks ----------------------------------------------------------

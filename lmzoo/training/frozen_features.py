@@ -4,14 +4,15 @@ import sys
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from lmzoo.models.classifier import PooledClassifier
+from lmzoo.training.watcher import Watcher
 
 SPLITS = ("train", "val")
 
 
-class FrozenFeatures(Callback):
+class FrozenFeatures(Watcher):
     """Keep the pooled vectors of all texts where nothing of the body is trained.
 
     An epoch then costs a head's work. The vectors are those that one pass over the

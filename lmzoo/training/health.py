@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,6 +27,7 @@ from lmzoo.training.probes import (
     trainable,
 )
 from lmzoo.training.verdicts import verdicts
+from lmzoo.training.watcher import Watcher
 
 INITIAL_TOLERANCE = 0.15  # share by which the first loss may differ from the expected
 LITTLE_TEXT = 0.25  # of one pass over the training text
@@ -34,7 +35,7 @@ EXPLODING = 1e5  # norm of one parameter's gradient, before clipping
 RATE_EVERY = 50  # optimizer steps between looks at the learning rate
 
 
-class HealthReport(Callback):
+class HealthReport(Watcher):
     """Watch a fit and keep findings: before, in the first steps, at the end.
 
     A finding is ``{"code", "severity", "message"}`` with severity "error" (this cannot
@@ -143,8 +144,11 @@ class HealthReport(Callback):
         loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if not isinstance(loss, Tensor) or not is_nll(pl_module):
             return  # another objective's loss cannot be set beside validation's nats
-        loss = loss.detach() * trainer.accumulate_grad_batches  # Lightning's share
-        loss = loss - sum(pl_module.penalised.values())  # what validation has not
+        loss = loss.detach()
+        if trainer.accumulate_grad_batches > 1:  # Lightning's share
+            loss = loss * trainer.accumulate_grad_batches
+        if pl_module.penalised:  # what validation has not
+            loss = loss - sum(pl_module.penalised.values())
         if self._first_loss is None:
             self._first_loss = loss
         self._sum = loss.clone() if self._sum is None else self._sum.add_(loss)

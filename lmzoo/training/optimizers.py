@@ -8,17 +8,20 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
+from lmzoo.training.parts import Parts
+from lmzoo.training.schedules import Schedule
 
 
-class WarmupCosine(LRScheduler):
+class WarmupCosine(Schedule):
     """Linear warm-up, then half a cosine down to a fraction of the rate.
 
     Cosine annealing is from Loshchilov & Hutter 2016 (arXiv 1608.03983).
@@ -55,22 +58,6 @@ class WarmupCosine(LRScheduler):
         cosine = 0.5 * (1 + math.cos(math.pi * done))
         return self.final_ratio + (1 - self.final_ratio) * cosine
 
-    def get_lr(self) -> list[float | torch.Tensor]:
-        """The rate of every group at the current step."""
-        factor = self.factor(self.last_epoch)
-        return [base * factor for base in self.base_lrs]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where it stands; the run's length is the configuration's to say."""
-        return {"last_epoch": self.last_epoch, "_step_count": self._step_count}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the position back and set the rates that belong to it."""
-        super().load_state_dict(state_dict)
-        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            group["lr"] = rate
-        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
-
 
 def use(
     model: Member, optimizer: dict[str, Any], scheduler: dict[str, Any] | None
@@ -82,7 +69,8 @@ def use(
         optimizer: ``{"class_path": ..., "init_args": {...}}``.
         scheduler: the same, or None for a constant rate.
     """
-    model.optimizer_factory = lambda groups: _build(optimizer, "--optimizer", groups)
+    # a partial, not a closure: a copy of the model then asks the copy
+    model.optimizer_factory = partial(_optimizer, optimizer, model)
     if scheduler is None:
         model.scheduler_factory = None
         return
@@ -105,6 +93,30 @@ def rehearse(model: Member) -> None:
                     "--lr_scheduler ReduceLROnPlateau: a schedule here is a function "
                     "of the step alone, so that a run resumes exactly; choose another"
                 )
+
+
+def _optimizer(
+    spec: dict[str, Any], model: Member, groups: list[dict[str, Any]]
+) -> Optimizer:
+    arguments = dict(spec.get("init_args") or {})
+    if "hidden" in inspect.signature(_import(spec["class_path"])).parameters:
+        arguments["hidden"] = hidden_matrices(model)
+    return _build({**spec, "init_args": arguments}, "--optimizer", groups)
+
+
+def hidden_matrices(model: Member) -> dict[nn.Parameter, list[int]]:
+    """Matrices inside the blocks, no embedding and no head -> the rows of their parts.
+
+    A matrix that stands for several, one on top of the other, has several parts, as
+    the model's ``stacked`` says.
+    """
+    parts, stacked = Parts.of(model), model.stacked()
+    found = {}
+    for name in sorted(set().union(*parts.blocks)):
+        parameter = parts.named[name]
+        if parameter.ndim >= 2:
+            found[parameter] = stacked.get(name, [len(parameter)])
+    return found
 
 
 def _scheduler_factory(spec: dict[str, Any]) -> Callable[[Optimizer, int], Any]:

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from lmzoo.training.telemetry import Samples, Telemetry
+from lmzoo.training.watcher import Watcher
 
 
-class TrainingProgress(ProgressBar):
+class TrainingProgress(Watcher, ProgressBar):
     """Loss, validation bits per character, tokens/s and time left.
 
     Args:
@@ -46,6 +47,7 @@ class TrainingProgress(ProgressBar):
         """Open the line."""
         super().on_train_start(trainer, pl_module)
         if not self._enabled or not self.console.is_terminal:
+            self.on_train_batch_end = None  # type: ignore[method-assign]  # no line
             return
         self._live = Progress(
             TextColumn("step {task.completed:>6.0f}/{task.total:.0f}"),

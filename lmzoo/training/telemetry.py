@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lmzoo.files import write_atomically
 from lmzoo.generation import generate
 from lmzoo.models.base import LanguageModel
+from lmzoo.training.watcher import Watcher
 
 COLUMNS = [
     "step",
@@ -91,7 +92,7 @@ class MetricsFile(Logger):
         write_atomically(self.path, text.getvalue().encode())
 
 
-class Telemetry(Callback):
+class Telemetry(Watcher):
     """Training loss, learning rate, gradient norm and tokens/s, every N steps.
 
     Sums stay on the device between two rows, so a step costs one addition.
@@ -130,7 +131,9 @@ class Telemetry(Callback):
     ) -> None:
         """Add the batch; write a row when one is due."""
         if isinstance(outputs, dict) and "loss" in outputs:
-            loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+            loss = outputs["loss"].detach()
+            if trainer.accumulate_grad_batches > 1:
+                loss = loss * trainer.accumulate_grad_batches
             self._loss = loss if self._loss is None else self._loss.to(loss) + loss
             for name, term in getattr(pl_module, "penalised", {}).items():
                 before = self._penalties.get(name)
@@ -197,7 +200,7 @@ class Telemetry(Callback):
         return float(trainer.strategy.reduce(total, reduce_op="mean")) / self._batches
 
 
-class Samples(Callback):
+class Samples(Watcher):
     """After every validation, a text from a fixed prompt and a fixed seed.
 
     Args:

@@ -81,6 +81,19 @@ def test_numbers_in_files_are_numbers(tmp_path: Path) -> None:
     assert request.configs[0]["optimizer"]["init_args"]["lr"] == 1e-3
 
 
+def test_optimizers_and_schedules_have_short_names(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("optimizer: {class_path: adamw, init_args: {lr: 1e-3}}\n")
+    line = ["--config", str(file), "--lr_scheduler", "wsd"]
+    request = read("fit", line)
+    assert request.optimizer == "torch.optim.AdamW"
+    assert request.lr_scheduler == "lmzoo.training.schedules.WarmupStableDecay"
+    chosen = read("fit", [*line, "--optimizer", "muon"])
+    assert chosen.optimizer == "lmzoo.training.muon.Muon"
+    assert chosen.configs[0] == {}  # what was meant for another is dropped
+    assert read("fit", ["--optimizer", "any.Class"]).optimizer == "any.Class"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -223,6 +223,74 @@ def test_no_validation_part_when_none_is_asked_for(story: Path, tmp_path: Path) 
     assert "no validation part" in result.out.lower()
 
 
+def test_a_recipe_for_one_optimizer_is_none_for_another(
+    story: Path, tmp_path: Path
+) -> None:
+    line = f"--data.path {story} --trainer.max_steps 2 --trainer.default_root_dir"
+    for name, more in {
+        "own": "",
+        "muon": "--optimizer muon",
+        "sgd": "--optimizer torch.optim.SGD --optimizer.momentum 0.9",
+    }.items():
+        fit(f"{line} {tmp_path / name} {more}")
+    own, muon, sgd = (
+        json.loads((tmp_path / name / "manifest.json").read_text())["identity"]
+        for name in ("own", "muon", "sgd")
+    )
+    recipe = models.load("gpt").recipe
+    assert own["optimizer.lr"] == recipe["optimizer.lr"]
+    assert muon["optimizer.class_path"] == "lmzoo.training.muon.Muon"
+    assert muon["optimizer.lr"] == 0.007
+    assert sgd["optimizer.lr"] == 1e-3  # torch's own
+    assert sgd["optimizer.momentum"] == 0.9
+
+
+PLUGIN = """
+import torch
+
+
+class Signed(torch.optim.Optimizer):
+    def __init__(self, params, lr: float = 1e-3, flavour: str = "plain"):
+        if flavour not in ("plain", "spicy"):
+            raise ValueError(f"flavour must be plain or spicy, given {flavour}")
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(p.grad.sign(), alpha=group["lr"])
+        return loss
+"""
+
+
+def test_any_class_is_an_optimizer_and_a_checkpoint_never_imports_one(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_optimizer.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run, option = tmp_path / "r", "--optimizer own_optimizer.Signed"
+    line = f"--data.path {story} --trainer.default_root_dir {run} {option}"
+    fit(f"{line} --trainer.max_steps 3 --optimizer.flavour spicy")
+    identity = json.loads((run / "manifest.json").read_text())["identity"]
+    assert identity["optimizer.flavour"] == "spicy"
+    for more, said in (
+        ("--optimizer.flavour mild", "flavour must be plain or spicy, given mild"),
+        ("--optimizer.flavor spicy", "has no option 'flavor'"),
+    ):
+        wrong = lmzoo(f"fit --model gpt {SMALL} --data.path {story} {option} {more}")
+        assert wrong.code == 2
+        assert said in wrong.err
+    resumed = f"fit --ckpt_path {run} --trainer.max_steps 5"
+    refused = lmzoo(resumed)
+    assert refused.code == 2
+    assert f"go on with {option}" in refused.err
+    assert lmzoo(f"{resumed} {option}").code == 0
+    assert json.loads((run / "summary.json").read_text())["steps"] == 5
+
+
 def test_a_budget_in_seconds_becomes_steps(story: Path, tmp_path: Path) -> None:
     fit(
         f"--data.path {story} --budget.seconds 1 --trainer.default_root_dir "

@@ -125,6 +125,14 @@ def test_seeds_differ_by_position_and_rank() -> None:
     assert len(drawn) == 30
 
 
+def test_a_seed_gives_what_torch_gives_for_it() -> None:
+    seed_for(3, 7, 0)
+    drawn = torch.rand(4)
+    torch.manual_seed((3 * 0x9E3779B97F4A7C15 + 7 * 0xD1B54A32D192ED03) % 2**63)
+    assert torch.equal(torch.rand(4), drawn)
+    assert not torch.equal(torch.rand(4), drawn)  # the control
+
+
 def test_presets_are_numbers_and_unknown_ones_name_the_known() -> None:
     with pytest.raises(UsageError, match="no preset 'big'"):
         Tiny.from_preset("big", vocab_size=3)
