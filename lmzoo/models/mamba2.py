@@ -24,7 +24,7 @@ it solves, and without its delta rule, gated linear attention with one decay a h
 1.739. So this one was taken.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -138,7 +138,8 @@ class Mamba2(LanguageModel):
         A piece of c positions costs c^2 (N + H P) products within it; all but the last
         write the state and all but the first read it, c N H P products each.
         """
-        rows, columns = self.layers[0].d_state, self.layers[0].d_inner
+        layer = cast("Layer", self.layers[0])
+        rows, columns = layer.d_state, layer.d_inner
         chunk, full = self.chunk_size, (length - 1) // self.chunk_size
         last = length - full * chunk
         pairs = (full * chunk**2 + last**2) * (rows + columns)
