@@ -24,7 +24,7 @@ it solves, and without its delta rule, gated linear attention with one decay a h
 1.739. So this one was taken.
 """
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -104,6 +104,7 @@ class Mamba2(LanguageModel):
         require_positive(kernel_size=kernel_size, chunk_size=chunk_size)
         require_probability(dropout=dropout)
         self.carry_state, self.chunk_size = carry_state, chunk_size
+        self.d_state, self.d_inner = d_state, num_heads * d_head
         self.embedding = nn.Embedding(vocab_size, d_model)
         sizes = (d_model, num_heads, d_head, d_state, kernel_size, chunk_size)
         self.layers = nn.ModuleList(Layer(*sizes, dropout) for _ in range(num_layers))
@@ -138,8 +139,7 @@ class Mamba2(LanguageModel):
         A piece of c positions costs c^2 (N + H P) products within it; all but the last
         write the state and all but the first read it, c N H P products each.
         """
-        layer = cast("Layer", self.layers[0])
-        rows, columns = layer.d_state, layer.d_inner
+        rows, columns = self.d_state, self.d_inner
         chunk, full = self.chunk_size, (length - 1) // self.chunk_size
         last = length - full * chunk
         pairs = (full * chunk**2 + last**2) * (rows + columns)
