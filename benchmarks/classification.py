@@ -86,18 +86,17 @@ def bodies(options: argparse.Namespace, name: str) -> dict[str, dict[str, Any]]:
             options, folder / "scratch", f"{given} --model.body encoder {SIZES}", 600
         ),
     }
-    text = folder / "text.txt"
-    text.parent.mkdir(parents=True, exist_ok=True)
+    text = options.runs / "text.txt"  # of all sets: one encoder for all
     text.write_text("\n".join(unlabelled(options.data)), encoding="utf-8")
     fit(
         options,
-        folder / "encoder",
+        options.runs / "encoder",
         f"--model encoder {ENCODER} --data.path {text} --data.tokenizer word "
         f"--data.tokenizer_size 10000",
         2000,
         task="",
     )
-    body = f"--model.body {folder / 'encoder'} --optimizer.lr 5e-4"
+    body = f"--model.body {options.runs / 'encoder'} --optimizer.lr 5e-4"
     rows["encoder, pretrained"] = fit(
         options, folder / "pretrained", f"{given} {body}", 600
     )

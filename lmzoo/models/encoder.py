@@ -156,8 +156,8 @@ class Encoder(Member):
         """Loss of one micro-batch; what is hidden is a function of its position."""
         del batch_idx
         seed_for(self.seed, batch.position, self.global_rank)
-        nll, _, targets = self._restored(batch.tokens, None)
-        return nll.sum() / (targets != IGNORED).sum().clamp(min=1)
+        nll, _, _ = self._restored(batch.tokens, None)
+        return nll.sum() / max(1, nll.numel())
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Add one batch to the sums; the same tokens are hidden in every pass."""
@@ -179,7 +179,10 @@ class Encoder(Member):
         generator: torch.Generator | None,
         counted: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats (B, T), logits (B, T, V) and targets (B, T) of the hidden tokens."""
+        """Nats (1, N), logits (1, N, V) and targets (1, N) of the N hidden tokens.
+
+        The head is by far the dearest part of a small encoder: it sees those N only.
+        """
         chance = torch.rand(2, *tokens.shape, generator=generator).to(tokens.device)
         other = torch.randint(0, self.vocab_size, tokens.shape, generator=generator)
         chosen = chance[0] < HIDDEN
@@ -188,15 +191,10 @@ class Encoder(Member):
         hidden = chosen & (chance[1] < MASKED)
         replaced = chosen & (chance[1] >= 1 - RANDOM)
         shown = torch.where(replaced, other.to(tokens.device), tokens)
-        targets = torch.where(chosen, tokens, IGNORED)
-        logits = self._head(self.features(shown, None, hidden))
-        nll = F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.flatten(),
-            ignore_index=IGNORED,
-            reduction="none",
-        )
-        return nll.view(targets.shape), logits, targets
+        logits = self._head(self.features(shown, None, hidden)[chosen])
+        targets = tokens[chosen]
+        nll = F.cross_entropy(logits.float(), targets, reduction="none")
+        return nll[None], logits[None], targets[None]
 
 
 class Block(nn.Module):
