@@ -21,7 +21,13 @@ class Origin(NamedTuple):
 
 
 def origins(plan: Any) -> list[Origin]:
-    """The models that a plan starts from or learns from; none for a fresh start."""
+    """The models that a plan starts from or learns from; none for a fresh start.
+
+    A run that goes on from its checkpoint has them from there.
+    """
+    if plan.run is not None:
+        kept = plan.run.stored.get("origins") or []
+        return [Origin(**row) for row in kept if {*row} == {*Origin._fields}]
     named = (("weights", plan.weights), ("body", plan.body), ("teacher", plan.teacher))
     return [
         Origin(use, name_of(run), _text_of(run))

@@ -10,14 +10,12 @@ from rich.console import Console
 from lmzoo import files, runs
 from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
-from lmzoo.cli.origins import origins
 from lmzoo.errors import UsageError
 from lmzoo.report.words import plural
 from lmzoo.training.baselines import MISSING, baselines, has_library
 from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
-
 
 LEAST = 5e-4  # difference that is said: half of what the table's last digit shows
 
@@ -65,7 +63,7 @@ def finish(cli: Any) -> None:
         "parameters": count(cli.model),
         "trainable": trainable(cli.model),
         "lora_rank": cli.model.arguments.get("lora_rank") or None,
-        "origins": [row._asdict() for row in origins(cli.plan)],
+        "origins": [origin._asdict() for origin in folder.origins],
         "run": str(folder.path),
         "counting": counting,
         "steps": checkpoints.last["step"] if checkpoints.last else 0,
@@ -252,11 +250,10 @@ def _of_labels(cli: Any) -> dict[str, Any]:
 
 def verdict(summary: dict[str, Any]) -> str:
     """In words: which floors does the run beat, which not, and what of its start?"""
-    said = [_beside_floors(summary)]
-    start, best = summary.get("start"), summary["best"]
+    start, best, said = summary.get("start"), summary["best"], []
     if start and best:
         said.append(_beside_start(start, best, summary.get("task")))
-    return "; ".join(said)
+    return "; ".join([*said, _beside_floors(summary)])
 
 
 def _yardstick(task: str | None) -> tuple[str, str, int]:
