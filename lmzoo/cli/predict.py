@@ -3,9 +3,8 @@
 import sys
 from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lmzoo import runs
-from lmzoo.classification import Prediction, classifier_of, predictions
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
@@ -17,6 +16,10 @@ from lmzoo.text.readers import (
     documents,
     suffix_of,
 )
+
+if TYPE_CHECKING:
+    from lmzoo.classification import Prediction
+    from lmzoo.runs import Run
 
 
 def run(argv: list[str]) -> int:
@@ -46,6 +49,12 @@ def predict(
         json: print JSON for a single text as well
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps
     """
+    # torch is for the work, and not for the help
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.classification import classifier_of, predictions
+
     where = given.device(device)
     opened = runs.load(run)
     model = classifier_of(opened).to(where)
@@ -93,7 +102,7 @@ def _read(
     return texts, labels
 
 
-def _named(raw: str, opened: runs.Run, labels: list[str]) -> str:
+def _named(raw: str, opened: "Run", labels: list[str]) -> str:
     """The name of a label as it stands in a file."""
     described = (opened.stored.get("data") or {}).get("described") or {}
     names = described.get("labels")
@@ -101,7 +110,7 @@ def _named(raw: str, opened: runs.Run, labels: list[str]) -> str:
     return str(known.get(raw, raw)) if raw not in labels else raw
 
 
-def _line(said: Prediction) -> str:
+def _line(said: "Prediction") -> str:
     rest = ", ".join(
         f"{name} {share:.3f}"
         for name, share in said.scores.items()
@@ -110,5 +119,5 @@ def _line(said: Prediction) -> str:
     return f"{said.label}  {said.score:.3f}  ({rest})"
 
 
-def _plain(said: Prediction) -> dict[str, object]:
+def _plain(said: "Prediction") -> dict[str, object]:
     return {"label": said.label, "score": said.score, "scores": said.scores}
