@@ -98,7 +98,7 @@ Validation, best checkpoint (step {best["step"]:,}): \
 def _title(summary: dict[str, Any]) -> str:
     uses = {row["use"] for row in summary["origins"]}
     how = "fine-tuned" if "weights" in uses else "trained"
-    return f"{title(summary)} {how} on {summary['data']['name']}"
+    return f"{title({**summary, 'lora_rank': None})} {how} on {summary['data']['name']}"
 
 
 def _parts(summary: dict[str, Any]) -> list[str]:
@@ -131,7 +131,7 @@ def _use(summary: dict[str, Any]) -> str:
     if not rows and task == "language model":
         said.append("It knows nothing else.")
     said += [
-        f"What it has from {row['name']} is more than that text, and is not measured "
+        f"What it has from {row['name']} goes beyond that text, and is not measured "
         f"here."
         for row in rows
     ]

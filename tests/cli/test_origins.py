@@ -40,7 +40,7 @@ def test_the_headline_says_whose_weights_and_how_many_were_trained() -> None:
 
 
 def test_a_card_says_what_is_not_known_of_the_start() -> None:
-    assert card._title(TUNED) == "stories260k + LoRA 8 fine-tuned on shake"
+    assert card._title(TUNED) == "stories260k fine-tuned on shake"
     parts = " ".join(card._parts(TUNED))
     assert "46,240 (15.1%) were trained" in parts
     assert "rank 8" in parts
