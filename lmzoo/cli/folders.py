@@ -18,6 +18,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 
 from lmzoo import files, runs
 from lmzoo.cli import prelude
+from lmzoo.cli.origins import Origin, origins
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
@@ -58,6 +59,7 @@ class RunFolder:
     resumed_step: int = 0  # optimizer steps already taken
     budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)  # what it starts from
 
     @property
     def finished(self) -> bool:
@@ -90,6 +92,7 @@ class RunFolder:
         }
         arguments.pop("tokenizer_state", None)
         return {
+            "origins": [origin._asdict() for origin in self.origins],
             "data": {
                 "name": self.identity["data.name"],
                 "arguments": arguments,
@@ -166,6 +169,7 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     """
     identity = identify(config, plan)
     folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
+    folder.origins = origins(plan)
     if FOLDER in os.environ and not first_process():
         folder.path = Path(os.environ[FOLDER])
         folder.manifest = runs.read_manifest(folder.path)

@@ -154,8 +154,8 @@ def _source(request: Request, place: str) -> runs.Run:
     run = sources.open_source(place)
     if run.stored["model"] != _registered(request.model or ""):
         raise UsageError(
-            f"--model.source {place} holds a {run.stored['model']!r} of lmzoo's; "
-            f"--init_from {place} goes on from it"
+            f"--model.source {place} is a model of lmzoo's own, "
+            f"{run.stored['model']!r}; --init_from {place} goes on from it"
         )
     return run
 
@@ -170,7 +170,7 @@ def _model_name(request: Request, run: runs.Run | None) -> str:
     if request.model is not None and _registered(request.model) != stored:
         raise UsageError(
             f"--model {_registered(request.model) or request.model} contradicts "
-            f"{run.path}, which holds a {stored!r}; leave --model out"
+            f"{run.place}, whose model is {stored!r}; leave --model out"
         )
     return stored
 

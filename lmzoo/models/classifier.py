@@ -241,10 +241,9 @@ def build_body(
         ValueError: its context is shorter than the texts.
     """
     cls = models.load(name)
-    if issubclass(cls, Classifier) or cls.counting or cls.exhibit == "causality":
+    if not can_be_body(cls):
         raise UsageError(
-            f"--model.body {name}: no body for a classifier; choose a model with a "
-            f"hidden vector for each token that sees nothing after it, or an encoder"
+            f"--model.body {name}: no body for a classifier; choose {bodies()}"
         )
     sizes = {"vocab_size": vocab_size, "context_length": context_length}
     body = cls(**{**sizes, **arguments})
@@ -255,6 +254,21 @@ def build_body(
             f"{body.context_length} tokens"
         )
     return body
+
+
+def can_be_body(cls: type[Member]) -> bool:
+    """Whether a model gives each token a hidden vector for a head to stand on.
+
+    Classifiers have their own head, counting models no vectors, and exhibits break a
+    law.
+    """
+    return not (issubclass(cls, Classifier) or cls.counting or cls.exhibit)
+
+
+def bodies() -> str:
+    """Names of the zoo's models that can be a body, with commas between."""
+    named = {name: models.load(name) for name in models.entries()[0]}
+    return ", ".join(sorted(name for name in named if can_be_body(named[name])))
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

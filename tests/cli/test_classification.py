@@ -118,6 +118,10 @@ def test_predict_a_text_and_a_file(trained: Path, films: Path, tmp_path: Path) -
         ("fit --model classifier --data text", "reads --data labelled"),
         ("fit --model classifier --model.body nope --data.path FILMS", "no such model"),
         ("fit --model classifier --model.body ngram --data.path FILMS", "no body"),
+        ("fit --model classifier --model.body heaviside --data.path FILMS", "no body"),
+        ("fit --model classifier --model.body CSVS --data.path FILMS", "neither a run"),
+        ("fit --model pretrained --model.source CSVS", "it holds films.csv"),
+        ("predict CSVS --text x", "it holds films.csv"),
         ("fit --model classifier --model.body lstm --model.body.x 1", "no such arg"),
         ("fit --model gpt --distill_from RUN", "distilled into a classifier"),
         ("fit --model gpt --model.body lstm", "no model for it"),
@@ -126,7 +130,11 @@ def test_predict_a_text_and_a_file(trained: Path, films: Path, tmp_path: Path) -
     ],
 )
 def test_mistakes_are_one_line(trained, films, tmp_path, line, said) -> None:
-    for word, path in (("RUN", trained), ("FILMS", films), ("OUT", tmp_path / "o")):
+    csvs = tmp_path / "csvs"
+    csvs.mkdir()
+    (csvs / "films.csv").write_bytes(films.read_bytes())
+    places = {"RUN": trained, "FILMS": films, "OUT": tmp_path / "o", "CSVS": csvs}
+    for word, path in places.items():
         line = line.replace(word, str(path))
 
     result = command(line)
@@ -135,6 +143,28 @@ def test_mistakes_are_one_line(trained, films, tmp_path, line, said) -> None:
     assert said in result.err
     assert result.err.strip().count("\n") == 0
     assert result.err.startswith("error: ")
+
+
+def test_only_what_can_be_a_body_is_offered(films: Path) -> None:
+    said = fit(f"--model classifier --model.body nosuch --data.path {films}", 2).err
+    offered = set(said.partition("models: ")[2].strip().split(", "))
+
+    assert {"lstm", "gpt", "encoder"} <= offered
+    unfit = {"classifier", "ngram", "heaviside", "transformer-unmasked"}
+    assert not offered & {*unfit, "conv-noncausal"}
+
+
+def test_a_language_model_gives_no_labels(tmp_path: Path, story: Path) -> None:
+    run = tmp_path / "writer"
+    fit(
+        f"--model ff --data.path {story} --trainer.max_steps 1 --samples.length 4 "
+        f"--trainer.default_root_dir {run}"
+    )
+    said = command(f"predict {run} --text x").err
+
+    assert said.startswith("error: a language model gives no labels")
+    assert said.count(str(run)) == 1
+    assert "checkpoints" not in said
 
 
 def test_measured_on_other_data_with_its_own_labels(trained, tmp_path) -> None:
@@ -229,3 +259,26 @@ def test_distilled_from_another_classifier(trained, films, tmp_path) -> None:
     assert wrong.code == 2
     assert "its labels are good, bad" in wrong.err
     assert not (tmp_path / "no").exists()
+
+
+def test_texts_of_one_token_are_no_fault_of_the_model(tmp_path: Path) -> None:
+    words = ["good", "bad"] * 40
+    for name, texts in (("one", words), ("two", [f"{word} film" for word in words])):
+        file = tmp_path / f"{name}.csv"
+        lines = [f"{text},{word}" for text, word in zip(texts, words, strict=True)]
+        file.write_text("text,label\n" + "\n".join(lines) + "\n")
+    found = {}
+    for name in ("one", "two"):
+        run = tmp_path / name
+        result = fit(
+            f"{SMALL} --model.body rnn --data.path {tmp_path / name}.csv "
+            f"--trainer.max_steps 6 --trainer.default_root_dir {run}"
+        )
+        assert "no gradient reached" not in result.err
+        summary = json.loads((run / "summary.json").read_text())
+        found[name] = {row["code"]: row for row in summary["health"]}
+
+    assert found["one"]["one-token"]["severity"] == "note"
+    assert "weight_hh" in found["one"]["one-token"]["message"]
+    assert "unchanged" not in found["one"]
+    assert "one-token" not in found["two"]  # the control: two tokens, no note
