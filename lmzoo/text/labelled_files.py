@@ -286,8 +286,8 @@ def json_objects(path: Path, notes: Notes) -> Iterator[dict[str, object]]:
             row = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"{path}: line {number:,} is not one JSON object ({json_fault(error)}); write one "
-                f"object a line (jsonl)"
+                f"{path}: line {number:,} is not one JSON object "
+                f"({json_fault(error)}); write one object a line (jsonl)"
             ) from error
         if not isinstance(row, dict):
             raise UsageError(f"{path}: line {number:,} is not a JSON object")
