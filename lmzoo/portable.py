@@ -278,3 +278,12 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """One SHA-256 of the files of a folder that are read, or of a GGUF file."""
+    if path.is_file():
+        return digest(path)
+    files = [path / CONFIG, path / TOKENIZER, *sorted(path.glob("*.safetensors"))]
+    hashed = "".join(f"{file.name} {digest(file)}\n" for file in files)
+    return hashlib.sha256(hashed.encode()).hexdigest()

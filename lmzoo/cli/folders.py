@@ -17,7 +17,7 @@ import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
 from lmzoo import files, runs
-from lmzoo.cli import prelude
+from lmzoo.cli import prelude, teachers
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
@@ -32,6 +32,7 @@ FIXED = (
     "lr_scheduler.",
     "trainer.",
     "freeze.",
+    "distill.",
     "seed_everything",
 )
 FREE = (
@@ -41,7 +42,7 @@ FREE = (
     "data.extend_tokenizer",  # once, at the start of a run
     "data.labels",  # as the checkpoint has them
 )
-APART = ("model", "data.", "init_from", "body_from", "distill_")  # no training options
+APART = ("model", "data.", "init_from", "body_from")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -221,9 +222,10 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     if plan.body is not None:
         flat["body_from"] = str(plan.body.path)
     if plan.teacher is not None:
-        flat["distill_from"] = str(plan.teacher.path)
+        flat[teachers.PATH] = str(plan.teacher.path)
+        flat[teachers.DIGEST] = plan.teacher.sha256
         for key, value in config.distill.as_dict().items():
-            flat[f"distill_{key}"] = value
+            flat[f"distill.{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 
