@@ -11,6 +11,7 @@ from lmzoo import runs
 from lmzoo.classification import classify
 from lmzoo.errors import UsageError
 from lmzoo.models.classifier import PooledClassifier
+from lmzoo.training import frozen_features
 from tests.cli.runner import lmzoo as command
 
 BODY = "--model.body lstm --model.body.d_model 8 --model.body.d_hidden 8"
@@ -189,16 +190,34 @@ def test_the_body_of_a_run_is_taken_over(tmp_path: Path, films: Path) -> None:
     assert command(f"generate {tmp_path}/encoder").code == 2
 
 
-def test_kept_features_are_those_of_the_body(films: Path, tmp_path: Path) -> None:
+def test_kept_features_train_the_same_head(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = f"{SMALL} --data.path {films} --trainer.max_steps 12 --model.dropout 0"
-    fit(f"{line} --freeze.all_but_head true --trainer.default_root_dir {tmp_path}/kept")
-    fit(f"{line} --freeze.patterns body.* --trainer.default_root_dir {tmp_path}/named")
+    head = f"{line} --optimizer.lr 0.02 --freeze.all_but_head true"
+    said = fit(f"{head} --trainer.default_root_dir {tmp_path}/kept").err
+    assert "features   of 80 texts are kept" in said
     whole = fit(f"{line} --trainer.default_root_dir {tmp_path}/whole")
-
-    kept, named = (lmzoo.load(tmp_path / name).member for name in ("kept", "named"))
-    for mine, other in zip(kept.parameters(), named.parameters(), strict=True):
-        assert torch.equal(mine, other)
     assert "features " not in whole.err  # nothing is kept where the body is trained
+    with monkeypatch.context() as without:
+        without.setattr("lmzoo.training.frozen_features.is_fixed", lambda model: False)
+        said = fit(f"{head} --trainer.default_root_dir {tmp_path}/computed").err
+        assert "features " not in said
+    with monkeypatch.context() as mixed:  # the control: another text's vectors
+        right = frozen_features._vectors
+
+        def wrong(model, part, data):
+            return right(model, part, data).flip(0)
+
+        mixed.setattr(frozen_features, "_vectors", wrong)
+        fit(f"{head} --trainer.default_root_dir {tmp_path}/wrong")
+
+    kept, computed, wrong = (
+        runs.load(tmp_path / name, "last").checkpoint["state_dict"]
+        for name in ("kept", "computed", "wrong")
+    )
+    torch.testing.assert_close(kept, computed, rtol=0, atol=1e-5)
+    assert max((wrong[n] - computed[n]).abs().max() for n in wrong) > 1e-3
     summary = json.loads((tmp_path / "kept" / "summary.json").read_text())
     measured = command(f"validate --ckpt_path {tmp_path}/kept")  # nothing is kept here
     accuracy = summary["best"]["metrics"]["accuracy"]
