@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmzoo import gguf
 from lmzoo.errors import UsageError
-from lmzoo.models import distilbert, gpt2
+from lmzoo.models import distilbert, gpt2, networks
 from lmzoo.text.protocol import Tokenizer
 from lmzoo.text.tokenizers import HFTokenizer, read_tokenizer_file
 
@@ -28,8 +28,8 @@ PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
 INDEX = "model.safetensors.index.json"
 LARGEST = 64 << 20  # bytes of a JSON file
 CONTEXT = 1024  # of a model that sets no limit
-LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
-ENCODERS = ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet")
+ENCODERS = ("bert", "distilbert", "electra", *networks.COUNTED_FROM_PADDING)
+PREFIXES = {"xlm-roberta": "roberta", "camembert": "roberta"}  # of tensors' names
 OWN_CODE = ("auto_map", "custom_pipelines")
 RECOMPUTED = ("rotary_emb.inv_freq",)  # buffers that old files hold as well
 
@@ -157,16 +157,18 @@ def _described(
             renamed = gpt2.from_tensors(tensors)
             # rows that no id points to are left out
             for name in ("token_embedding.weight", "head.weight"):
-                if name in renamed and len(renamed[name]) == rows:
+                if name in renamed and renamed[name].shape[:1] == (rows,):
                     renamed[name] = renamed[name][:size]
             return "gpt", {**arguments, "vocab_size": size}, renamed
     if config["model_type"] == "distilbert" and distilbert.fits(config):
         arguments = {**distilbert.from_config(config), "vocab_size": size}
-        return "encoder", arguments, distilbert.from_tensors(tensors, size)
-    limits = [config[key] for key in LIMITS if isinstance(config.get(key), int)]
+        try:
+            return "encoder", arguments, distilbert.from_tensors(tensors, size)
+        except ValueError as error:
+            raise UsageError(f"{folder}: {error}; it is damaged") from error
     arguments = {
         "vocab_size": size,
-        "context_length": limits[0] if limits else CONTEXT,
+        "context_length": networks.positions(config) or CONTEXT,
         "source": _plain(config),
     }
     kept = {n: t for n, t in tensors.items() if not n.endswith(RECOMPUTED)}
@@ -188,7 +190,7 @@ def _of_encoder(
     config: dict[str, Any], tensors: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """The encoder's own tensors, without the heads that stood on it."""
-    prefix = f"{config['model_type'].replace('-', '_').removeprefix('xlm_')}."
+    prefix = f"{PREFIXES.get(config['model_type'], config['model_type'])}."
     if any(name.startswith(prefix) for name in tensors):
         tensors = {
             name.removeprefix(prefix): tensor

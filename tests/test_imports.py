@@ -30,6 +30,7 @@ FLOORS = [
         "runs",
         "classification",
         "gguf",
+        "gguf_header",
         "hub",
         "rebuild",
         "portable",
@@ -46,7 +47,14 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
+SHARED_BY_MODELS = {
+    "base",
+    "layers",
+    "lora",
+    "member",
+    "networks",
+    "steps",
+}  # architecture files
 OPTIONAL = {
     "captum",
     "fastapi",

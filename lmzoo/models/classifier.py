@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.metrics import IGNORED, ClassificationMetrics
 from lmzoo.models.layers import SMALL, require_probability
 from lmzoo.models.member import Member, seed_for
@@ -182,6 +182,7 @@ class PooledClassifier(Classifier):
                 f"choose mean or last"
             )
         size = self.body.take_head()
+        require_features(self.body, size, body)
         self.head = Head(size, len(self.labels), dropout)
         self.features: dict[str, Tensor] = {}  # part -> (n, D), where the body is fixed
 
@@ -255,6 +256,34 @@ def build_body(
             f"{body.context_length} tokens"
         )
     return body
+
+
+@torch.no_grad()
+def require_features(body: Member, size: int, name: str) -> None:
+    """Refuse a body whose ``features`` are not one vector of ``size`` for each token.
+
+    Raises:
+        UsageError: saying what they are.
+    """
+    if any(parameter.is_meta for parameter in body.parameters()):
+        return  # nothing is computed there
+    modes = [(module, module.training) for module in body.modules()]
+    shape = (2, min(3, body.context_length))
+    tokens = torch.zeros(shape, dtype=torch.long)
+    body.eval()
+    try:
+        found = str(tuple(body.features(tokens, tokens == 0).shape))
+    except Exception as error:  # whatever a body that is none of ours does
+        found = first_line(error)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if found != str((*shape, size)):
+        raise UsageError(
+            f"--model.body {name}: without its head, the features of tokens {shape} "
+            f"should be {(*shape, size)}: {found}; it may define take_head and "
+            f"features itself"
+        )
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
