@@ -29,6 +29,7 @@ FLOORS = [
         "scoring",
         "runs",
         "classification",
+        "foreign",
         "gguf",
         "gguf_header",
         "hub",

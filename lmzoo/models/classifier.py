@@ -2,10 +2,10 @@
 
     x = body(tokens)                     one vector for each token
     p = mean, last or first of x         one vector for the text
-    logits = W2 relu(W1 p)               one number for each label
+    logits = W2 f(W1 p)                  one number for each label
 
-The head is that of DistilBERT (Sanh et al. 2019, arXiv:1910.01108). The body is any
-other member of the zoo without its own head.
+The head, with f = relu, is that of DistilBERT (Sanh et al. 2019, arXiv:1910.01108). The
+body is any other member of the zoo without its own head.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from lmzoo.models.member import Member, seed_for
 from lmzoo.registry import models
 
 Pooling = Literal["mean", "last", "first"]
+Activation = Literal["relu", "tanh", "gelu"]
 UNNAMED = ["0", "1"]  # labels where no data names any
 
 
@@ -144,6 +145,8 @@ class PooledClassifier(Classifier):
             whose weights it then starts from.
         body_arguments: the body's constructor arguments; the defaults for the rest.
         pooling: the mean over the tokens of the text, its last or its first.
+        activation: between the head's two maps: relu as in DistilBERT, tanh as in BERT
+            and RoBERTa, gelu as in ELECTRA.
         dropout: probability of dropping an entry of what the last map reads, in [0, 1).
 
     Raises:
@@ -168,12 +171,17 @@ class PooledClassifier(Classifier):
         body: str = "lstm",
         body_arguments: dict[str, Any] | None = None,
         pooling: Pooling = "mean",
+        activation: Activation = "relu",
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         require_probability(dropout=dropout)
         if pooling not in ("mean", "last", "first"):
             raise ValueError(f"pooling must be mean, last or first, given {pooling!r}")
+        if activation not in ("relu", "tanh", "gelu"):
+            raise ValueError(
+                f"activation must be relu, tanh or gelu, given {activation!r}"
+            )
         self.pooling = pooling
         self.body = build_body(body, vocab_size, context_length, body_arguments or {})
         if pooling == "first" and self.body.task == "language model":
@@ -183,7 +191,7 @@ class PooledClassifier(Classifier):
             )
         size = self.body.take_head()
         require_features(self.body, size, body)
-        self.head = Head(size, len(self.labels), dropout)
+        self.head = Head(size, len(self.labels), dropout, activation)
         self.features: dict[str, Tensor] = {}  # part -> (n, D), where the body is fixed
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -217,10 +225,13 @@ class PooledClassifier(Classifier):
 
 
 class Head(nn.Module):
-    """Two linear maps with ReLU between them; the last starts near zero."""
+    """Two linear maps with a function between them; the last starts near zero."""
 
-    def __init__(self, size: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self, size: int, classes: int, dropout: float, activation: Activation = "relu"
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.pre_classifier = nn.Linear(size, size)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(size, classes)
@@ -229,7 +240,8 @@ class Head(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, D) -> (B, K)."""
-        return self.classifier(self.dropout(F.relu(self.pre_classifier(pooled))))
+        between = getattr(F, self.activation)(self.pre_classifier(pooled))
+        return self.classifier(self.dropout(between))
 
 
 def build_body(
