@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from lmzoo import hub
+
 WATTS_PER_CORE = 10.0  # of a busy CPU core, for the estimate in the card
 WATTS_PER_GPU = 400.0
 
@@ -80,9 +82,18 @@ Validation, best checkpoint (step {best["step"]:,}): \
 
 
 def _origin(cli: Any) -> str:
-    """Whose weights it started from, if it did not start afresh."""
-    origin = cli.run_folder.identity.get("init_from")
-    return f", starting from the weights of {origin}" if origin else ""
+    """What it started from, and whom it learnt from, if anything or anybody."""
+    identity = cli.run_folder.identity
+    said = (
+        ("init_from", "starting from the weights of"),
+        ("body_from", "its body starting from that of"),
+        ("distill_from", "distilled from"),
+    )
+    return "".join(
+        f", {words} {hub.named(identity[key])}"
+        for key, words in said
+        if key in identity
+    )
 
 
 def _test(summary: dict[str, Any]) -> str:

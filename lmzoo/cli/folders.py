@@ -16,7 +16,7 @@ from typing import Any
 import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from lmzoo import files, runs
+from lmzoo import files, hub, runs
 from lmzoo.cli import prelude, teachers
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
@@ -140,6 +140,9 @@ class RunFolder:
         }
         if budget:
             manifest["budget"] = budget
+        for key in ("init_from", "body_from", teachers.PATH):
+            if fetched := hub.origin(str(self.identity.get(key, ""))):
+                manifest.setdefault("hub", {})[key] = fetched
         files.write_json(self.path / "manifest.json", manifest)
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
