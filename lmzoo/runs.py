@@ -80,6 +80,13 @@ class Run:
         """Optimizer steps taken when it was saved."""
         return int(self.checkpoint.get("global_step", 0))
 
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint file, or of all that is read of a model folder."""
+        if portable.is_portable(self.path):
+            return portable.fingerprint(self.path)
+        return stated_digest(self.path)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the model was trained with."""

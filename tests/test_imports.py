@@ -29,7 +29,9 @@ FLOORS = [
         "scoring",
         "runs",
         "classification",
+        "foreign",
         "gguf",
+        "gguf_header",
         "hub",
         "rebuild",
         "portable",
@@ -46,7 +48,14 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
+SHARED_BY_MODELS = {
+    "base",
+    "layers",
+    "lora",
+    "member",
+    "networks",
+    "steps",
+}  # architecture files
 OPTIONAL = {
     "captum",
     "fastapi",

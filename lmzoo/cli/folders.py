@@ -16,8 +16,8 @@ from typing import Any
 import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from lmzoo import files, runs
-from lmzoo.cli import prelude
+from lmzoo import files, hub, runs
+from lmzoo.cli import prelude, teachers
 from lmzoo.cli.origins import Origin, origins
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
@@ -33,6 +33,7 @@ FIXED = (
     "lr_scheduler.",
     "trainer.",
     "freeze.",
+    "distill.",
     "seed_everything",
 )
 FREE = (
@@ -42,7 +43,7 @@ FREE = (
     "data.extend_tokenizer",  # once, at the start of a run
     "data.labels",  # as the checkpoint has them
 )
-APART = ("model", "data.", "init_from", "body_from", "distill_")  # no training options
+APART = ("model", "data.", "init_from", "body_from")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -142,6 +143,9 @@ class RunFolder:
         }
         if budget:
             manifest["budget"] = budget
+        for key in ("init_from", "body_from", teachers.PATH):
+            if fetched := hub.origin(str(self.identity.get(key, ""))):
+                manifest.setdefault("hub", {})[key] = fetched
         files.write_json(self.path / "manifest.json", manifest)
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
@@ -225,9 +229,10 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     if plan.body is not None:
         flat["body_from"] = str(plan.body.path)
     if plan.teacher is not None:
-        flat["distill_from"] = str(plan.teacher.path)
+        flat[teachers.PATH] = str(plan.teacher.path)
+        flat[teachers.DIGEST] = plan.teacher.sha256
         for key, value in config.distill.as_dict().items():
-            flat[f"distill_{key}"] = value
+            flat[f"distill.{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmzoo import gguf, runs
+from lmzoo import gguf, hub, runs
+
+SHORT = 12  # characters of a commit's hash that a person reads
 
 
 class Origin(NamedTuple):
@@ -39,8 +41,8 @@ def origins(plan: Any) -> list[Origin]:
 def name_of(run: runs.Run) -> str:
     """A short name of a run, a model's folder or a GGUF file."""
     place = run.place.resolve()
-    if place.parent.name == "snapshots":  # of the hub's cache: models--OWNER--NAME
-        return place.parent.parent.name.removeprefix("models--").replace("--", "/")
+    if fetched := hub.origin(str(place)):
+        return f"{fetched['name']}@{fetched['revision'][:SHORT]}"
     return Path(place.name).stem if place.suffix == gguf.SUFFIX else place.name
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import portable, runs
-from lmzoo.cli import bodies, refusals, sources
+from lmzoo.cli import bodies, refusals, sources, teachers
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
@@ -78,8 +78,10 @@ def plan(request: Request) -> Plan:
     cls = model_class(made.model)
     if run is None and bodies.reads_body(cls):
         _settle_body(made, cls)
-    if request.distill_from:
-        made.teacher = refusals.teacher(request, cls)
+    resumed = run if request.command == "fit" and request.ckpt_path else None
+    kept_at = resumed and (resumed.stored.get("training") or {}).get(teachers.PATH)
+    kept_at = _located(kept_at, resumed) if resumed and kept_at else None
+    made.teacher = teachers.settle(request, cls, resumed, kept_at)
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
@@ -258,7 +260,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze",)
+    heads += ("freeze", "distill")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")
@@ -279,6 +281,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
         key: value
         for key, value in flat.items()
         if key.partition(".")[0] in (*heads, "samples", "seed_everything")
+        and key != teachers.DIGEST
     }
 
 
