@@ -315,7 +315,7 @@ def test_the_revision_that_was_fetched_is_kept(
     )
     fetched = {"name": "somebody/a-model", "revision": revision}
     assert json.loads(manifest)["hub"] == {"init_from": fetched}
-    assert f"weights of somebody/a-model at revision {revision}" in card
+    assert f"those of somebody/a-model@{revision[:12]}" in card
     own = (tmp_path / "own" / "manifest.json").read_text()  # the control
     assert "hub" not in json.loads(own)
     assert hub.origin(f"models--a--b/snapshots/{revision[:-1]}") is None
