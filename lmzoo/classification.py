@@ -13,6 +13,7 @@ import torch
 from lmzoo import runs
 from lmzoo.errors import UsageError
 from lmzoo.models.classifier import Classifier
+from lmzoo.report.words import with_article
 from lmzoo.text.labelled_files import BREAKS
 from lmzoo.text.labelled_loader import padded
 from lmzoo.text.labelled_parts import encode
@@ -42,9 +43,9 @@ def classifier_of(run: runs.Run) -> Classifier:
     """
     if not isinstance(run.member, Classifier):
         raise UsageError(
-            f"{run.path} holds a {run.stored['model']}, a {run.member.task}, which "
-            f"gives no labels; train one: lmzoo fit --model classifier --model.body "
-            f"{run.path} --data.path LABELLED"
+            f"{with_article(run.member.task)} gives no labels; train a classifier on "
+            f"it: lmzoo fit --model classifier --model.body {run.place} --data.path "
+            f"LABELLED"
         )
     return run.member
 

@@ -14,10 +14,11 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
+from lmzoo import gguf_header
 from lmzoo.errors import UsageError, first_line
+from lmzoo.rebuild import limited
 
 SUFFIX = ".gguf"
-MAGIC = b"GGUF"
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
@@ -30,9 +31,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         UsageError: no GGUF file, damaged, of an architecture that transformers does not
             read, or a package is missing.
     """
-    with file.open("rb") as opened:
-        if opened.read(len(MAGIC)) != MAGIC:
-            raise UsageError(f"{file} is no GGUF file: it does not begin with GGUF")
+    count = gguf_header.check(file)
     try:
         # optional: the hf extra
         from transformers.integrations.gguf.gguf_tokenizer_mapping import (
@@ -48,14 +47,18 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
             config = _plain(load_gguf_checkpoint(str(file))["config"])
             architecture, described, starts = get_gguf_tokenizer(str(file))
             tokenizer, _ = convert_gguf_tokenizer(architecture, described)
+            with limited(count, file):
+                skeleton = _skeleton(config)
             parsed = load_gguf_checkpoint(
-                str(file), return_tensors=True, model_to_load=_skeleton(config)
+                str(file), return_tensors=True, model_to_load=skeleton
             )
         text = _settled(tokenizer, len(described["tokens"]), starts)
     except ImportError as error:
         raise UsageError(
             f"{file}: GGUF files need transformers and gguf: pip install 'lmzoo[hf]'"
         ) from error
+    except UsageError:  # one line already
+        raise
     except Exception as error:  # a damaged file can break a parser in any way
         raise UsageError(
             f"{file}: transformers cannot read this GGUF file ({first_line(error)})"

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmzoo.errors import UsageError, first_line
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+KEPT = re.compile(r"(?:.*/)?models--([^/]+)/snapshots/([0-9a-f]{40})(?:/.*)?")
 WANTED = (
     "config.json",
     "generation_config.json",
@@ -61,6 +62,14 @@ def fetch(name: str) -> Path:
             f"({first_line(error)[:160]}); give a folder, or a name while there is a "
             f"network"
         ) from error
+
+
+def origin(path: str) -> dict[str, str] | None:
+    """Name and revision (a commit's hash) of what was fetched; None: it was not."""
+    found = KEPT.fullmatch(Path(path).as_posix())
+    if found is None:
+        return None
+    return {"name": found[1].replace("--", "/"), "revision": found[2]}
 
 
 def _whole(folder: Path) -> bool:

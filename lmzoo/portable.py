@@ -3,7 +3,8 @@
 Two kinds: what ``lmzoo export --to safetensors`` writes, and what the transformers
 library writes. Both are read as data, into the same form as a checkpoint; a GPT-2
 becomes the zoo's ``gpt``, a DistilBERT its ``encoder``, any other encoder a
-``pretrained-encoder`` and any other causal language model a ``pretrained``. A GGUF file
+``pretrained-encoder``, either with a head for sequences a ``classifier``, and any other
+causal language model a ``pretrained``. A GGUF file
 (llama.cpp's) holds the same in one file, and is read alike.
 """
 
@@ -16,9 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lmzoo import gguf
+from lmzoo import foreign, gguf
 from lmzoo.errors import UsageError
-from lmzoo.models import distilbert, gpt2
 from lmzoo.text.protocol import Tokenizer
 from lmzoo.text.tokenizers import HFTokenizer, read_tokenizer_file
 
@@ -27,11 +27,7 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
 INDEX = "model.safetensors.index.json"
 LARGEST = 64 << 20  # bytes of a JSON file
-CONTEXT = 1024  # of a model that sets no limit
-LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
-ENCODERS = ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet")
 OWN_CODE = ("auto_map", "custom_pipelines")
-RECOMPUTED = ("rotary_emb.inv_freq",)  # buffers that old files hold as well
 
 
 def is_portable(path: Path) -> bool:
@@ -122,93 +118,21 @@ def _checkpoint(
     as_is: bool,
 ) -> dict[str, Any]:
     size = tokenizer.vocab_size
-    name, arguments, tensors = _described(config, tensors, size, folder, as_is)
-    return {
-        "global_step": 0,
-        "state_dict": tensors,
-        "lmzoo": {
-            "model": name,
-            "arguments": arguments,
-            "tokenizer": tokenizer.state(),
-        },
-    }
-
-
-def _described(
-    config: dict[str, Any],
-    tensors: dict[str, Tensor],
-    size: int,
-    folder: Path,
-    as_is: bool,
-) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """Registry name, constructor arguments and tensors; ``size`` is the tokenizer's."""
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or rows < size:
         raise UsageError(
             f"{folder}: the tokenizer has {size:,} ids and the model {rows!r} rows for "
             f"them; they do not belong together"
         )
-    if config["model_type"] == "gpt2" and not as_is:
-        try:
-            arguments = gpt2.from_config(config)
-        except UsageError:
-            pass  # a variant, which transformers can run
-        else:
-            renamed = gpt2.from_tensors(tensors)
-            # rows that no id points to are left out
-            for name in ("token_embedding.weight", "head.weight"):
-                if name in renamed and len(renamed[name]) == rows:
-                    renamed[name] = renamed[name][:size]
-            return "gpt", {**arguments, "vocab_size": size}, renamed
-    if config["model_type"] == "distilbert" and distilbert.fits(config):
-        arguments = {**distilbert.from_config(config), "vocab_size": size}
-        return "encoder", arguments, distilbert.from_tensors(tensors, size)
-    limits = [config[key] for key in LIMITS if isinstance(config.get(key), int)]
-    arguments = {
-        "vocab_size": size,
-        "context_length": limits[0] if limits else CONTEXT,
-        "source": _plain(config),
-    }
-    kept = {n: t for n, t in tensors.items() if not n.endswith(RECOMPUTED)}
-    if _is_encoder(config):
-        return "pretrained-encoder", arguments, _of_encoder(config, kept)
-    return "pretrained", arguments, {f"network.{n}": t for n, t in kept.items()}
-
-
-def _is_encoder(config: dict[str, Any]) -> bool:
-    """Whether a configuration is that of a bidirectional encoder."""
-    if config["model_type"] not in ENCODERS:
-        return False
-    built = config.get("architectures") or [""]
-    causal = config.get("is_decoder") or str(built[0]).endswith("CausalLM")
-    return not causal
-
-
-def _of_encoder(
-    config: dict[str, Any], tensors: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """The encoder's own tensors, without the heads that stood on it."""
-    prefix = f"{config['model_type'].replace('-', '_').removeprefix('xlm_')}."
-    if any(name.startswith(prefix) for name in tensors):
-        tensors = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(prefix)
-        }
-    left = ("pooler.", "cls.", "lm_head.", "classifier.")
-    return {
-        f"network.{name}": tensor
-        for name, tensor in tensors.items()
-        if not name.startswith(left) and not name.endswith("position_ids")
-    }
-
-
-def _plain(config: Any) -> Any:
-    """A configuration without the private keys of the library that wrote it."""
-    if isinstance(config, dict):
-        kept = {k: v for k, v in config.items() if not str(k).startswith("_")}
-        return {key: _plain(value) for key, value in kept.items()}
-    return [_plain(item) for item in config] if isinstance(config, list) else config
+    try:
+        name, arguments, tensors = foreign.described(config, tensors, size, as_is)
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}; it is damaged") from error
+    stored = {"model": name, "arguments": arguments, "tokenizer": tokenizer.state()}
+    if name == "classifier":  # labelled texts may name labels or number them
+        named = {str(i): label for i, label in enumerate(arguments["labels"])}
+        stored["data"] = {"name": "labelled", "described": {"labels": named}}
+    return {"global_step": 0, "state_dict": tensors, "lmzoo": stored}
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -278,3 +202,12 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """One SHA-256 of the files of a folder that are read, or of a GGUF file."""
+    if path.is_file():
+        return digest(path)
+    files = [path / CONFIG, path / TOKENIZER, *sorted(path.glob("*.safetensors"))]
+    hashed = "".join(f"{file.name} {digest(file)}\n" for file in files)
+    return hashlib.sha256(hashed.encode()).hexdigest()

@@ -34,7 +34,7 @@ def rebuild(
         UsageError: see ``build_model``; or a tensor is missing, unknown, or of another
             shape than the model's. Nothing of the model's size is allocated then.
     """
-    with _limited(len(tensors), path), torch.device("meta"):
+    with limited(len(tensors), path), torch.device("meta"):
         skeleton = build_model(name, arguments, path)
     state = _complete(skeleton, tensors, name, path)
     model = build_model(name, arguments, path)
@@ -144,7 +144,7 @@ def _misfit(path: Path, name: str, why: str) -> UsageError:
 
 
 @contextmanager
-def _limited(count: int, path: Path) -> Iterator[None]:
+def limited(count: int, path: Path) -> Iterator[None]:
     """Stop a model from building very many more parts than there are tensors."""
     built, limit = 0, PARTS[0] + PARTS[1] * count
 

@@ -1,5 +1,6 @@
 """GGUF files are read as what they hold, or refused in one line."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import lmzoo
+from lmzoo import gguf_header
 from lmzoo.errors import UsageError
 from lmzoo.models.pretrained import Pretrained
 from lmzoo.text.subword import BYTE_OF
@@ -131,10 +133,115 @@ def test_a_damaged_file_is_one_line(written: tuple[Path, Any]) -> None:
     file, _ = written
     whole = file.read_bytes()
     for content, said in (
-        (whole[: len(whole) // 2], "cannot read this GGUF file"),
-        (b"PK" + whole[2:], "is no GGUF file"),
-        (b"", "is no GGUF file"),
+        (whole[: len(whole) // 2], "lies beyond its end"),
+        (whole[:100], "no sound GGUF file"),
+        (b"PK" + whole[2:], "does not begin with GGUF"),
+        (b"", "does not begin with GGUF"),
     ):
         file.write_bytes(content)
         with pytest.raises(UsageError, match=said):
             lmzoo.load(file)
+
+
+# ---- headers that lie, of a file that the package would read without end -----------
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def entry(name: str, kind: int, value: bytes) -> bytes:
+    return string(name) + struct.pack("<I", kind) + value
+
+
+def tensor(axes: int = 1, size: int = 4, offset: int = 0, name: str = "w") -> bytes:
+    sizes = struct.pack("<Q", size) * min(axes, 9)
+    return (
+        string(name) + struct.pack("<I", axes) + sizes + struct.pack("<IQ", 0, offset)
+    )
+
+
+def header(
+    entries: bytes = b"",
+    tensors: bytes = b"",
+    counts: tuple[int, int] | None = None,
+    version: int = 3,
+) -> bytes:
+    found = (int(bool(tensors)), int(bool(entries))) if counts is None else counts
+    start = b"GGUF" + struct.pack("<IQQ", version, *found) + entries + tensors
+    return start + bytes(-len(start) % 32) + bytes(32)
+
+
+LONG = struct.pack("<Q", 1 << 40)
+MANY = (1 << 22) + 1
+LIES = {
+    "entries": (header(counts=(0, 1 << 40)), "entries are announced"),
+    "tensors": (header(counts=(1 << 40, 0)), "tensors are announced"),
+    "name": (header(LONG + bytes(40)), "the name of an entry has"),
+    "string": (header(entry("a", 8, LONG)), "'a' has 1,099,511,627,776 bytes"),
+    "array": (header(entry("a", 9, struct.pack("<I", 4) + LONG)), "'a' announces"),
+    "strings": (header(entry("a", 9, struct.pack("<I", 8) + LONG)), "'a' announces"),
+    "bytes": (
+        header(entry("a", 9, struct.pack("<IQ", 0, MANY) + bytes(MANY))),
+        "'a' announces 4,194,305 entries",
+    ),
+    "string in an array": (
+        header(entry("a", 9, struct.pack("<IQ", 8, 1) + LONG)),
+        "'a' has 1,099,511,627,776 bytes",
+    ),
+    "array in an array": (
+        header(entry("a", 9, struct.pack("<IQ", 9, 1) + bytes(30))),
+        "array of the unknown kind 9",
+    ),
+    "kind": (header(entry("a", 77, bytes(20))), "unknown kind 77"),
+    "version": (header(version=99), "version 99"),
+    "alignment": (
+        header(entry("general.alignment", 4, struct.pack("<I", 0))),
+        "alignment 0",
+    ),
+    "large alignment": (
+        header(entry("general.alignment", 4, struct.pack("<I", 1 << 31)), tensor()),
+        "the tensor 'w' lies beyond",
+    ),
+    "axes": (header(tensors=tensor(axes=1 << 30)), "has 1,073,741,824 axes"),
+    "size": (header(tensors=tensor(size=1 << 40)), "the tensor 'w' lies beyond"),
+    "sizes": (header(tensors=tensor(3, 1 << 60)), "the tensor 'w' lies beyond"),
+    "offset": (header(tensors=tensor(offset=1 << 40)), "the tensor 'w' lies beyond"),
+    "end": (header()[:20], "it ends inside of its header"),
+}
+
+
+@pytest.mark.parametrize("case", LIES)
+def test_a_header_that_lies_is_refused_at_once(case: str, tmp_path: Path) -> None:
+    content, said = LIES[case]
+    file = tmp_path / "lie.gguf"
+    file.write_bytes(content)
+
+    with pytest.raises(UsageError) as caught:
+        lmzoo.load(file)
+
+    assert said in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_header_is_walked_to_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "sound.gguf"
+    values = entry("a", 8, string("text")) + entry("b", 12, bytes(8))
+    values += entry("c", 9, struct.pack("<IQ", 8, 2) + string("x") + string(""))
+    values += entry("d", 9, struct.pack("<IQ", 5, 3) + bytes(12))
+    values += entry("general.alignment", 4, struct.pack("<I", 64))
+    file.write_bytes(header(values, tensor(2) + tensor(0), (2, 5)) + bytes(64))
+    assert gguf_header.check(file) == 2
+
+
+def test_more_blocks_than_there_are_tensors_for_are_not_built(written: Any) -> None:
+    file, _ = written
+    said = b"llama.block_count" + struct.pack("<I", 4)
+    whole = file.read_bytes()
+    place = whole.index(said) + len(said)
+    lie = struct.pack("<I", 1 << 30)
+    file.write_bytes(whole[:place] + lie + whole[place + 4 :])
+
+    with pytest.raises(UsageError, match="ask for more than"):
+        lmzoo.load(file)

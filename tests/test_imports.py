@@ -29,7 +29,9 @@ FLOORS = [
         "scoring",
         "runs",
         "classification",
+        "foreign",
         "gguf",
+        "gguf_header",
         "hub",
         "rebuild",
         "portable",
@@ -55,6 +57,7 @@ SHARED_BY_MODELS = {  # parts; an architecture file imports no other architectur
     "layers",
     "lora",
     "member",
+    "networks",
     "norms",
     "projections",
     "rotary",
@@ -319,3 +322,27 @@ def test_light_commands_import_no_torch(line: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+HELPS = """
+import sys
+from lmzoo.cli import COMMANDS, main
+for command in sorted(COMMANDS):
+    assert main([command, "--help"]) == 0, command
+    loaded = {"torch", "lightning", "transformers", "gradio"} & {*sys.modules}
+    assert not loaded, (command, loaded)
+print("every help")
+"""
+
+
+@pytest.mark.parametrize(("before", "fine"), [("", True), ("import torch", False)])
+def test_the_help_of_every_command_imports_no_torch(before: str, fine: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", before + HELPS],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.stdout.endswith("every help\n") is fine, done.stderr

@@ -6,10 +6,7 @@ import sys
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
-from lmzoo.web import server
-from lmzoo.web.handlers import Desk
 from lmzoo.web.limits import Limits
-from lmzoo.web.shelf import Shelf
 
 EXPOSED = (
     "warning: --host {host} lets every machine that reaches this one use the page, "
@@ -46,6 +43,15 @@ def app(
         max_waiting: requests that wait for their turn; more are refused
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps
     """
+    # torch and the page's library are for the work, and not for the help
+    from lmzoo.web import server
+
+    # as above
+    from lmzoo.web.handlers import Desk
+
+    # as above
+    from lmzoo.web.shelf import Shelf
+
     limits = _limits(max_characters, max_new_tokens, max_seconds, max_waiting)
     server.require_extra()
     with server.listen(host, port) as listening:

@@ -9,7 +9,12 @@ import yaml
 from lmzoo import runs
 from lmzoo.cli.arguments import Request
 from lmzoo.errors import UsageError
-from lmzoo.models.classifier import Classifier, PooledClassifier
+from lmzoo.models.classifier import (
+    Classifier,
+    PooledClassifier,
+    can_be_body,
+)
+from lmzoo.models.classifier import bodies as names_of_bodies
 from lmzoo.registry import models
 
 FINE_TUNING: dict[str, Any] = {  # the recipe where the body's weights are given
@@ -47,6 +52,11 @@ def settle(request: Request, cls: type) -> tuple[dict[str, Any], runs.Run | None
                 f"was; leave it out"
             )
         arguments["body"], typed = run.stored["model"], kept
+    if not can_be_body(models.load(arguments["body"])):
+        raise UsageError(
+            f"--model.body {name}: no body for a classifier; choose a run, a folder, "
+            f"or one of {names_of_bodies()}"
+        )
     _require_known(arguments["body"], typed)
     arguments["body_arguments"] = typed or None
     return arguments, run
@@ -85,9 +95,9 @@ def _opened(name: str) -> runs.Run:
     except UsageError as error:
         if "no such run folder" not in str(error):
             raise
-        names = ", ".join(sorted(models.entries()[0]))
         raise UsageError(
-            f"--model.body {name}: no such model, run or folder; models: {names}"
+            f"--model.body {name}: no such model, run or folder; models: "
+            f"{names_of_bodies()}"
         ) from error
 
 

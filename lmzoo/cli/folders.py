@@ -16,8 +16,9 @@ from typing import Any
 import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from lmzoo import files, runs
-from lmzoo.cli import prelude
+from lmzoo import files, hub, runs
+from lmzoo.cli import prelude, teachers
+from lmzoo.cli.origins import Origin, origins
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
@@ -33,6 +34,7 @@ FIXED = (
     "trainer.",
     "freeze.",
     "ema.",
+    "distill.",
     "seed_everything",
 )
 LATER = ("freeze.", "ema.", "data.batch_schedule")  # in an identity only if given
@@ -43,7 +45,7 @@ FREE = (
     "data.extend_tokenizer",  # once, at the start of a run
     "data.labels",  # as the checkpoint has them
 )
-APART = ("model", "data.", "init_from", "body_from", "distill_")  # no training options
+APART = ("model", "data.", "init_from", "body_from")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -60,6 +62,7 @@ class RunFolder:
     resumed_step: int = 0  # optimizer steps already taken
     budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)  # what it starts from
 
     @property
     def finished(self) -> bool:
@@ -92,6 +95,7 @@ class RunFolder:
         }
         arguments.pop("tokenizer_state", None)
         return {
+            "origins": [origin._asdict() for origin in self.origins],
             "data": {
                 "name": self.identity["data.name"],
                 "arguments": arguments,
@@ -141,6 +145,9 @@ class RunFolder:
         }
         if budget:
             manifest["budget"] = budget
+        for key in ("init_from", "body_from", teachers.PATH):
+            if fetched := hub.origin(str(self.identity.get(key, ""))):
+                manifest.setdefault("hub", {})[key] = fetched
         files.write_json(self.path / "manifest.json", manifest)
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
@@ -168,6 +175,7 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     """
     identity = identify(config, plan)
     folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
+    folder.origins = origins(plan)
     if FOLDER in os.environ and not first_process():
         folder.path = Path(os.environ[FOLDER])
         folder.manifest = runs.read_manifest(folder.path)
@@ -227,9 +235,10 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     if plan.body is not None:
         flat["body_from"] = str(plan.body.path)
     if plan.teacher is not None:
-        flat["distill_from"] = str(plan.teacher.path)
+        flat[teachers.PATH] = str(plan.teacher.path)
+        flat[teachers.DIGEST] = plan.teacher.sha256
         for key, value in config.distill.as_dict().items():
-            flat[f"distill_{key}"] = value
+            flat[f"distill.{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 

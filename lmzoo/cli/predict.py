@@ -3,9 +3,8 @@
 import sys
 from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lmzoo import runs
-from lmzoo.classification import Prediction, classifier_of, predictions
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
@@ -13,6 +12,9 @@ from lmzoo.text.labelled_files import Example
 from lmzoo.text.labelled_parts import places_of
 from lmzoo.text.readers import CSV_SUFFIXES, JSON_SUFFIXES, Notes, suffix_of
 from lmzoo.text.unlabelled import read_rows
+
+if TYPE_CHECKING:
+    from lmzoo.classification import Prediction
 
 
 def run(argv: list[str]) -> int:
@@ -42,6 +44,12 @@ def predict(
         json: print JSON for a single text as well
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps
     """
+    # torch is for the work, and not for the help
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.classification import classifier_of, predictions
+
     where = given.device(device)
     opened = runs.load(run)
     model = classifier_of(opened).to(where)
@@ -101,7 +109,7 @@ def _true(given: list[str], names: dict[str, str]) -> list[str]:
     return [spelled[next(places)] if label else "" for label in given]
 
 
-def _line(said: Prediction) -> str:
+def _line(said: "Prediction") -> str:
     rest = ", ".join(
         f"{name} {share:.3f}"
         for name, share in said.scores.items()
@@ -110,5 +118,5 @@ def _line(said: Prediction) -> str:
     return f"{said.label}  {said.score:.3f}  ({rest})"
 
 
-def _plain(said: Prediction) -> dict[str, object]:
+def _plain(said: "Prediction") -> dict[str, object]:
     return {"label": said.label, "score": said.score, "scores": said.scores}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmzoo import portable, runs
-from lmzoo.cli import bodies, refusals, sources
+from lmzoo.cli import bodies, refusals, sources, teachers
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
@@ -80,8 +80,10 @@ def plan(request: Request) -> Plan:
     cls = model_class(made.model)
     if run is None and bodies.reads_body(cls):
         _settle_body(made, cls)
-    if request.distill_from:
-        made.teacher = refusals.teacher(request, cls)
+    resumed = run if request.command == "fit" and request.ckpt_path else None
+    kept_at = resumed and (resumed.stored.get("training") or {}).get(teachers.PATH)
+    kept_at = _located(kept_at, resumed) if resumed and kept_at else None
+    made.teacher = teachers.settle(request, cls, resumed, kept_at)
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
@@ -159,8 +161,8 @@ def _source(request: Request, place: str) -> runs.Run:
     run = sources.open_source(place)
     if run.stored["model"] != _registered(request.model or ""):
         raise UsageError(
-            f"--model.source {place} holds a {run.stored['model']!r} of lmzoo's; "
-            f"--init_from {place} goes on from it"
+            f"--model.source {place} is a model of lmzoo's own, "
+            f"{run.stored['model']!r}; --init_from {place} goes on from it"
         )
     return run
 
@@ -175,7 +177,7 @@ def _model_name(request: Request, run: runs.Run | None) -> str:
     if request.model is not None and _registered(request.model) != stored:
         raise UsageError(
             f"--model {_registered(request.model) or request.model} contradicts "
-            f"{run.path}, which holds a {stored!r}; leave --model out"
+            f"{run.place}, whose model is {stored!r}; leave --model out"
         )
     return stored
 
@@ -278,7 +280,7 @@ def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str,
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze", "ema")
+    heads += ("freeze", "ema", "distill")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")
@@ -300,6 +302,7 @@ def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str,
         key: value
         for key, value in flat.items()
         if key.partition(".")[0] in (*heads, "samples", "seed_everything")
+        and key != teachers.DIGEST
     }
 
 

@@ -26,10 +26,17 @@ def check(request: Request, run: runs.Run | None) -> None:
     changed += ["model.preset"] * bool(request.preset)
     changed += [f"model.{key}" for key in request.section("model")]
     changed += ["model.body"] * bool(request.body or request.body_arguments)
+    changed_body = "".join(f"body.{key}" for key, _ in request.body_arguments[:1])
     if run is not None and request.ckpt_path and changed:
         raise UsageError(
             f"--{changed[0]} cannot be changed: the model of "
             f"{request.ckpt_path} is built as it was; --init_from starts a new run"
+        )
+    if run is not None and request.init_from and (request.body or changed_body):
+        raise UsageError(
+            f"--model.{changed_body or 'body'}: --init_from {request.init_from} brings "
+            f"its model, body and all; --model.body {request.init_from} alone starts a "
+            f"new head on that body"
         )
     if request.typed("trainer.max_steps") and (budget := request.typed("budget.")):
         raise UsageError(
@@ -68,20 +75,6 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
             f"{data_modules.name_of_path(feeds)}"
         )
     _require_known(request, "data", model_class(data))
-
-
-def teacher(request: Request, cls: type) -> runs.Run:
-    """The run that a new classifier learns from.
-
-    Raises:
-        UsageError: no fit, another task, or no such run.
-    """
-    if request.command != "fit" or not hasattr(cls, "teacher"):
-        raise UsageError(
-            f"--distill_from {request.distill_from}: a classifier is distilled into a "
-            f"classifier: lmzoo fit --model classifier"
-        )
-    return runs.load(str(request.distill_from))
 
 
 def model_class(name: str) -> Any:

@@ -17,6 +17,8 @@ from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
 
+LEAST = 5e-4  # difference that is said: half of what the table's last digit shows
+
 
 def announce(cli: Any) -> None:
     """Model, text and folder, before the first step."""
@@ -71,6 +73,8 @@ def finish(cli: Any) -> None:
         "task": cli.model.task,
         "parameters": count(cli.model),
         "trainable": trainable(cli.model),
+        "lora_rank": cli.model.arguments.get("lora_rank") or None,
+        "origins": [origin._asdict() for origin in folder.origins],
         "run": str(folder.path),
         "counting": counting,
         "steps": checkpoints.last["step"] if checkpoints.last else 0,
@@ -81,6 +85,7 @@ def finish(cli: Any) -> None:
         "tokens_per_second": cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
         "peak_memory": memory,
         "context": context_rule(cli),
+        "start": checkpoints.start,
         "best": checkpoints.best,
         "last": checkpoints.last,
         "other_protocol": _other_protocol(cli),
@@ -108,7 +113,8 @@ def finish(cli: Any) -> None:
     whole = summary["stopped"].startswith("by the Trainer")
     status = "running" if whole else "finished"
     checkpoints.write_index(status=status, stopped=summary["stopped"])
-    terminal.show(summary, cli.plan.request.plugins)
+    own_text = bool(folder.identity.get("data.path"))
+    terminal.show(summary, cli.plan.request.plugins, own_text)
 
 
 def measured(cli: Any, split: str) -> None:
@@ -254,10 +260,22 @@ def _of_labels(cli: Any) -> dict[str, Any]:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """In words: which floors does the run beat, and which not?"""
-    figure, unit, sign = "bits_per_char", "bits per character", 1
-    if summary.get("task") == "classifier":
-        figure, unit, sign = "accuracy", "of accuracy", -1  # more is better
+    """In words: which floors does the run beat, which not, and what of its start?"""
+    start, best, said = summary.get("start"), summary["best"], []
+    if start and best:
+        said.append(_beside_start(start, best, summary.get("task")))
+    return "; ".join([*said, _beside_floors(summary)])
+
+
+def _yardstick(task: str | None) -> tuple[str, str, int]:
+    """The figure that is compared, its unit, and -1 where more is better."""
+    if task == "classifier":
+        return "accuracy", "of accuracy", -1
+    return "bits_per_char", "bits per character", 1
+
+
+def _beside_floors(summary: dict[str, Any]) -> str:
+    figure, unit, sign = _yardstick(summary.get("task"))
     rows = {name: sign * row[figure] for name, row in summary["floors"].items()}
     if summary.get("task") == "encoder":
         return "is measured on hidden tokens, for which there is no floor"
@@ -266,8 +284,8 @@ def verdict(summary: dict[str, Any]) -> str:
     if not summary["best"]:
         return "no validation gave a finite loss, so there is nothing to compare"
     mine = sign * summary["best"]["metrics"][figure]
-    beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > 5e-4}
-    above = {name: mine - bits for name, bits in rows.items() if mine - bits > 5e-4}
+    beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > LEAST}
+    above = {name: mine - bits for name, bits in rows.items() if mine - bits > LEAST}
     said = []
     if beaten:
         best = min(beaten, key=lambda name: beaten[name])
@@ -276,6 +294,17 @@ def verdict(summary: dict[str, Any]) -> str:
         names = ", ".join(f"{name} ({gap:.3f} above)" for name, gap in above.items())
         said.append(f"does NOT beat {names}")
     return "; ".join(said) or "equals its floors"
+
+
+def _beside_start(start: dict[str, Any], best: dict[str, Any], task: str | None) -> str:
+    """What training made of the weights that it was given."""
+    figure, unit, sign = _yardstick(task)
+    gap = start["metrics"][figure] - best["metrics"][figure]
+    if sign * gap > LEAST:
+        return f"is {abs(gap):.3f} {unit} {'below' if sign > 0 else 'above'} its start"
+    if sign * gap < -LEAST:
+        return f"is WORSE than its start, by {abs(gap):.3f} {unit}"
+    return "equals its start"
 
 
 def _final_validation(cli: Any) -> None:

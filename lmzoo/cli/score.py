@@ -4,20 +4,19 @@ import math
 import sys
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from lmzoo import runs as stored_runs
-from lmzoo import scoring
-from lmzoo.cli import given, score_tables
+from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
 from lmzoo.files import finite
-from lmzoo.scoring import page as score_page
-from lmzoo.scoring.columns import Column, column, short_names, trained_on
-from lmzoo.scoring.result import Score
 from lmzoo.text.readers import Notes, read_text
+
+if TYPE_CHECKING:
+    import torch
+
+    from lmzoo.scoring.columns import Column
+    from lmzoo.scoring.result import Score
 
 
 def run(argv: list[str]) -> int:
@@ -55,6 +54,15 @@ def score(
         html: write a page to this file, each token coloured by its surprise.
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.
     """
+    # torch is for the work, and not for the help
+    from lmzoo.cli import score_tables
+
+    # as above
+    from lmzoo.scoring import page as score_page
+
+    # as above
+    from lmzoo.scoring.columns import Column, short_names
+
     wanted = _text(text, file)
     choices = _texts(continuations)
     scored = [read_imported(path, wanted) for path in import_]
@@ -84,9 +92,18 @@ def _column(
     stride: int | None,
     top_k: int,
     texts: list[str],
-    device: torch.device,
-) -> Column:
+    device: "torch.device",
+) -> "Column":
     """One run's view of the text."""
+    # torch is for the work, and not for the help
+    from lmzoo import runs as stored_runs
+
+    # as above
+    from lmzoo import scoring
+
+    # as above
+    from lmzoo.scoring.columns import column, trained_on
+
     opened = stored_runs.load(path)
     model, tokenizer = opened.model.to(device), opened.tokenizer
     seen = column(name, model, tokenizer, text, stride=stride, top_k=top_k)
@@ -131,12 +148,15 @@ def _texts(continuations: str) -> list[str]:
     return texts
 
 
-def read_imported(path: str, text: str) -> tuple[str, Score]:
+def read_imported(path: str, text: str) -> "tuple[str, Score]":
     """The name and the score that a file of another model's log-probabilities holds.
 
     Raises:
         UsageError: not such a file, or of another text.
     """
+    # torch is for the work, and not for the help
+    from lmzoo import scoring
+
     try:
         content = "".join(read_text(Path(path), Notes()))
         data = loads(content)
@@ -148,11 +168,11 @@ def read_imported(path: str, text: str) -> tuple[str, Score]:
 # ---- JSON ----------------------------------------------------------------------------
 
 
-def _plain(text: str, columns: list[Column]) -> dict[str, Any]:
+def _plain(text: str, columns: "list[Column]") -> dict[str, Any]:
     return {"text": text, "models": [_plain_column(column) for column in columns]}
 
 
-def _plain_column(column: Column) -> dict[str, Any]:
+def _plain_column(column: "Column") -> dict[str, Any]:
     score = column.score
     plain: dict[str, Any] = {
         **score.column(column.name),

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmzoo.cli.origins import title
+
 OF_TOKENS = {
     "nll": "nats/token",
     "perplexity": "perplexity",
@@ -27,11 +29,12 @@ FIGURES: dict[str, dict[str, str]] = {  # task -> figure -> heading of its colum
         "calibration_error": "calibration error",
     },
 }
+OTHER_CORPUS, OTHER_TEXT = "--data.corpus pydoc", "--data.path OTHER.txt"
 NEXT = {
     "language model": (
         "lmzoo generate {run}",
         'lmzoo score {run} --text "..."',
-        "lmzoo validate --ckpt_path {run} --data.corpus pydoc",
+        "lmzoo validate --ckpt_path {run} {other}",
     ),
     "encoder": (
         "lmzoo fit --model classifier --model.body {run} --data.path LABELLED",
@@ -43,14 +46,22 @@ NEXT = {
 }
 
 
-def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
-    """The closing summary; ``plugins`` are the files that its model needs."""
+def show(
+    summary: dict[str, Any], plugins: Sequence[str] = (), own_text: bool = False
+) -> None:
+    """The closing summary.
+
+    Args:
+        summary: of the run.
+        plugins: the files that its model needs.
+        own_text: trained on files of the user's, and no corpus by name.
+    """
     console = Console(highlight=False)
     minutes, seconds = divmod(round(summary["seconds"]), 60)
     console.print()
     console.print(
         Text(
-            f"{summary['model']}  {summary['parameters']:,} parameters  "
+            f"{title(summary)}  {parameters(summary)}  "
             f"{summary['steps']:,} steps in {minutes}:{seconds:02d}  "
             f"{summary['tokens_per_second']:,.0f} tokens/s  "
             f"stopped: {summary['stopped']}",
@@ -60,6 +71,8 @@ def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
     )
     task = summary["task"]
     figures = table(task)
+    if start := summary["start"]:
+        figures.add_row(Text(f"start: {start['name']}"), *cells(start["metrics"], task))
     for name, record in (("best", summary["best"]), ("last", summary["last"])):
         if record and record["metrics"]:
             label = f"{name} val, step {record['step']:,}"
@@ -83,7 +96,9 @@ def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
     for finding in summary["health"]:
         console.print(Text(f"{finding['severity']}: {finding['message']}"))
     run, plugins = summary["run"], "".join(f" --plugin {p}" for p in plugins)
-    following = [f"{line.format(run=run)}{plugins}" for line in NEXT[task]]
+    other = OTHER_TEXT if own_text else OTHER_CORPUS
+    lines = [line.format(run=run, other=other) for line in NEXT[task]]
+    following = [f"{line}{plugins}" for line in lines]
     following.append(f"tensorboard --logdir {run}")
     console.print(
         f"context    {summary['context']}\n"
@@ -91,6 +106,14 @@ def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
         f"next       " + "\n           ".join(filter(None, following)),
         soft_wrap=True,
     )
+
+
+def parameters(summary: dict[str, Any]) -> str:
+    """How many there are, and how many of them were trained if not all."""
+    total, trained = summary["parameters"], summary["trainable"]
+    if summary["counting"] or trained == total:
+        return f"{total:,} parameters"
+    return f"{trained:,} of {total:,} parameters trained"
 
 
 def say(*lines: str, file: Any = None) -> None:

@@ -17,6 +17,7 @@ from lmzoo.cli import (
     bodies,
     folders,
     messages,
+    origins,
     prelude,
     refusals,
     report,
@@ -38,7 +39,7 @@ from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Telemetry
-from lmzoo.training.warm_start import warm_start
+from lmzoo.training.warm_start import keeps_vocabulary, warm_start
 from lmzoo.training.watcher import Unprofiled
 
 
@@ -161,6 +162,8 @@ class TrainCLI(LightningCLI):
             self.notes += settings.settle_validation(
                 trainer, self.datamodule, self.early_stopping
             )
+            if self._has_start():
+                trainer["num_sanity_val_steps"] = -1  # a whole pass before training
             trainer["logger"] = self._attach_folder()
             callbacks += self._averaging()  # after what looks at the average
             if trainer["enable_progress_bar"] is not False:
@@ -212,6 +215,16 @@ class TrainCLI(LightningCLI):
     def _averaging(self) -> list[Callback]:
         decay = self.config["fit"].ema.decay
         return [] if decay is None or self.model.counting else [AveragedWeights(decay)]
+
+    def _has_start(self) -> bool:
+        """Whether others' weights are to be measured before the first step."""
+        weights, folder = self.plan.weights, self.run_folder
+        if weights is None or folder is None or folder.resume_from is not None:
+            return False
+        if self.model.counting or not keeps_vocabulary(self.datamodule, weights):
+            return False
+        self.checkpoints.start_of = origins.name_of(weights)
+        return True
 
     def _steps(self, trainer: dict[str, Any]) -> int:
         """Optimizer steps of the run: as typed, or what a budget amounts to."""

@@ -2,10 +2,10 @@
 
     x = body(tokens)                     one vector for each token
     p = mean, last or first of x         one vector for the text
-    logits = W2 relu(W1 p)               one number for each label
+    logits = W2 f(W1 p)                  one number for each label
 
-The head is that of DistilBERT (Sanh et al. 2019, arXiv:1910.01108). The body is any
-other member of the zoo without its own head.
+The head, with f = relu, is that of DistilBERT (Sanh et al. 2019, arXiv:1910.01108). The
+body is any other member of the zoo without its own head.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.metrics import IGNORED, ClassificationMetrics
 from lmzoo.models.layers import SMALL, require_probability
 from lmzoo.models.member import Member, seed_for
 from lmzoo.registry import models
 
 Pooling = Literal["mean", "last", "first"]
+Activation = Literal["relu", "tanh", "gelu"]
 UNNAMED = ["0", "1"]  # labels where no data names any
 
 
@@ -144,6 +145,8 @@ class PooledClassifier(Classifier):
             whose weights it then starts from.
         body_arguments: the body's constructor arguments; the defaults for the rest.
         pooling: the mean over the tokens of the text, its last or its first.
+        activation: between the head's two maps: relu as in DistilBERT, tanh as in BERT
+            and RoBERTa, gelu as in ELECTRA.
         dropout: probability of dropping an entry of what the last map reads, in [0, 1).
 
     Raises:
@@ -168,12 +171,17 @@ class PooledClassifier(Classifier):
         body: str = "lstm",
         body_arguments: dict[str, Any] | None = None,
         pooling: Pooling = "mean",
+        activation: Activation = "relu",
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
         require_probability(dropout=dropout)
         if pooling not in ("mean", "last", "first"):
             raise ValueError(f"pooling must be mean, last or first, given {pooling!r}")
+        if activation not in ("relu", "tanh", "gelu"):
+            raise ValueError(
+                f"activation must be relu, tanh or gelu, given {activation!r}"
+            )
         self.pooling = pooling
         self.body = build_body(body, vocab_size, context_length, body_arguments or {})
         if pooling == "first" and self.body.task == "language model":
@@ -182,7 +190,8 @@ class PooledClassifier(Classifier):
                 f"choose mean or last"
             )
         size = self.body.take_head()
-        self.head = Head(size, len(self.labels), dropout)
+        require_features(self.body, size, body)
+        self.head = Head(size, len(self.labels), dropout, activation)
         self.features: dict[str, Tensor] = {}  # part -> (n, D), where the body is fixed
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -216,10 +225,13 @@ class PooledClassifier(Classifier):
 
 
 class Head(nn.Module):
-    """Two linear maps with ReLU between them; the last starts near zero."""
+    """Two linear maps with a function between them; the last starts near zero."""
 
-    def __init__(self, size: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self, size: int, classes: int, dropout: float, activation: Activation = "relu"
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.pre_classifier = nn.Linear(size, size)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(size, classes)
@@ -228,7 +240,8 @@ class Head(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, D) -> (B, K)."""
-        return self.classifier(self.dropout(F.relu(self.pre_classifier(pooled))))
+        between = getattr(F, self.activation)(self.pre_classifier(pooled))
+        return self.classifier(self.dropout(between))
 
 
 def build_body(
@@ -241,10 +254,9 @@ def build_body(
         ValueError: its context is shorter than the texts.
     """
     cls = models.load(name)
-    if issubclass(cls, Classifier) or cls.counting or cls.exhibit == "causality":
+    if not can_be_body(cls):
         raise UsageError(
-            f"--model.body {name}: no body for a classifier; choose a model with a "
-            f"hidden vector for each token that sees nothing after it, or an encoder"
+            f"--model.body {name}: no body for a classifier; choose {bodies()}"
         )
     sizes = {"vocab_size": vocab_size, "context_length": context_length}
     body = cls(**{**sizes, **arguments})
@@ -255,6 +267,49 @@ def build_body(
             f"{body.context_length} tokens"
         )
     return body
+
+
+def can_be_body(cls: type[Member]) -> bool:
+    """Whether a model gives each token a hidden vector for a head to stand on.
+
+    Classifiers have their own head, counting models no vectors, and exhibits break a
+    law.
+    """
+    return not (issubclass(cls, Classifier) or cls.counting or cls.exhibit)
+
+
+def bodies() -> str:
+    """Names of the zoo's models that can be a body, with commas between."""
+    named = {name: models.load(name) for name in models.entries()[0]}
+    return ", ".join(sorted(name for name in named if can_be_body(named[name])))
+
+
+@torch.no_grad()
+def require_features(body: Member, size: int, name: str) -> None:
+    """Refuse a body whose ``features`` are not one vector of ``size`` for each token.
+
+    Raises:
+        UsageError: saying what they are.
+    """
+    if any(parameter.is_meta for parameter in body.parameters()):
+        return  # nothing is computed there
+    modes = [(module, module.training) for module in body.modules()]
+    shape = (2, min(3, body.context_length))
+    tokens = torch.zeros(shape, dtype=torch.long)
+    body.eval()
+    try:
+        found = str(tuple(body.features(tokens, tokens == 0).shape))
+    except Exception as error:  # whatever a body that is none of ours does
+        found = first_line(error)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if found != str((*shape, size)):
+        raise UsageError(
+            f"--model.body {name}: without its head, the features of tokens {shape} "
+            f"should be {(*shape, size)}: {found}; it may define take_head and "
+            f"features itself"
+        )
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -57,6 +57,9 @@ def from_tensors(
 
     Where the file has no head that restores tokens, ours starts from zero biases and
     the identity; the mask vector is the row ``mask`` of the vocabulary.
+
+    Raises:
+        ValueError: the embeddings are missing, or are none, or the head's bias is none.
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -65,6 +68,9 @@ def from_tensors(
             ours = ours.replace(old, new, 1)
         if not ours.startswith(("pre_classifier.", "classifier.", "qa_outputs.")):
             renamed[ours] = tensor
+    _require(renamed, "token_embedding.weight", 2, size)
+    renamed.setdefault("head.restore.bias", torch.zeros(size))
+    _require(renamed, "head.restore.bias", 1, size)
     rows = renamed["token_embedding.weight"][:size]
     renamed["token_embedding.weight"] = rows
     renamed["head.restore.weight"] = rows
@@ -75,8 +81,21 @@ def from_tensors(
         ("head.transform.bias", torch.zeros(width)),
         ("head.norm.weight", torch.ones(width)),
         ("head.norm.bias", torch.zeros(width)),
-        ("head.restore.bias", torch.zeros(size)),
     ):
         renamed.setdefault(name, start)
     renamed["head.restore.bias"] = renamed["head.restore.bias"][:size]
     return renamed
+
+
+def _require(renamed: Mapping[str, Tensor], ours: str, axes: int, size: int) -> None:
+    """Refuse a tensor that is missing, or has not ``size`` rows on so many axes."""
+    theirs = next(old for old, new in NAMES.items() if ours.startswith(new))
+    name = f"{theirs}{ours.rpartition('.')[2]}"
+    if ours not in renamed:
+        raise ValueError(f"the tensor {name!r} is missing")
+    shape = tuple(renamed[ours].shape)
+    if len(shape) != axes or shape[0] < size:
+        raise ValueError(
+            f"the tensor {name!r} has shape {shape}; {axes} axes with {size:,} rows or "
+            f"more were expected"
+        )

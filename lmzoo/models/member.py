@@ -128,23 +128,27 @@ class Member(LightningModule):
     def take_head(self) -> int:
         """Give up the head, so that ``features`` are all that is left; their size D.
 
-        By default the head is the last linear map, in the order in which they were
-        made, that gives ``vocab_size`` numbers or more; the identity takes its place.
+        By default the head is ``output_head()``; where there is none, the last linear
+        map, in the order in which they were made, that gives ``vocab_size`` numbers or
+        more. The identity takes its place.
 
         Raises:
             UsageError: there is none; the model then overrides this and ``features``.
         """
-        maps = [
-            (name, module)
+        maps = {
+            name: module
             for name, module in self.named_modules()
             if isinstance(module, nn.Linear) and module.out_features >= self.vocab_size
-        ]
+        }
+        stated = self.output_head()
+        if stated is not None:
+            maps = {name: head for name, head in maps.items() if head is stated}
         if not maps:
             raise UsageError(
                 f"{type(self).__name__} has no linear head to take away, so it is no "
                 f"body for a classifier; it may define take_head and features itself"
             )
-        name, head = maps[-1]
+        name, head = maps.popitem()
         self.set_submodule(name, nn.Identity())
         return head.in_features
 

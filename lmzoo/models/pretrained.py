@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmzoo.errors import UsageError, first_line
-from lmzoo.models import lora
+from lmzoo.errors import UsageError
+from lmzoo.models import lora, networks
 from lmzoo.models.base import LanguageModel, Window
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -83,19 +83,8 @@ class Pretrained(LanguageModel):
         if source is None:
             rows, positions = vocab_size, context_length
             source = {**UNNAMED, "vocab_size": rows, "n_positions": positions}
-        self.network = _build(source)
-        config = self.network.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None)
-        if config.vocab_size < vocab_size:
-            raise ValueError(
-                f"vocab_size must be at most the source's {config.vocab_size}, given "
-                f"{vocab_size}"
-            )
-        if isinstance(limit, int) and limit < context_length:
-            raise ValueError(
-                f"context_length must be at most the source's {limit}, given "
-                f"{context_length}"
-            )
+        self.network = networks.build(source, causal=True)
+        networks.require_room(self.network, vocab_size, context_length)
         if lora_rank:
             how = lora_alpha, lora_dropout, lora_targets
             lora.add_adapters(self.network, lora_rank, *how)
@@ -163,6 +152,19 @@ class Pretrained(LanguageModel):
             )
         return torch.stack(list(maps), dim=1)
 
+    def take_head(self) -> int:
+        """Give up the network's output layer; the size D of ``features``.
+
+        Raises:
+            UsageError: it has adapters of its own.
+        """
+        if hasattr(self.output_head(), "base_layer"):
+            raise UsageError(
+                f"lora_targets {self.arguments['lora_targets']} name the head, which a "
+                f"classifier's body gives up; leave it out of them"
+            )
+        return super().take_head()
+
     def output_head(self) -> nn.Module | None:
         """The last layer, from features to logits."""
         return self.network.get_output_embeddings()
@@ -191,28 +193,3 @@ class Pretrained(LanguageModel):
         stateful = getattr(self.network, "_is_stateful", False)
         layers = DynamicCache(config=config).layers
         return not stateful and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def _build(source: dict[str, Any]) -> Any:
-    """The network of a configuration, with random weights in float32."""
-    try:
-        # optional: the hf extra
-        from transformers import AutoConfig, AutoModelForCausalLM
-    except ImportError as error:
-        raise UsageError(
-            "this model needs the transformers library: pip install 'lmzoo[hf]'"
-        ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
-    try:
-        config = AutoConfig.for_model(kind, **described)
-        return AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    except Exception as error:  # a configuration can break the library in any way
-        raise ValueError(
-            f"source: transformers cannot build a causal language model of type "
-            f"{kind!r} ({first_line(error)})"
-        ) from error

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lmzoo.errors import UsageError, first_line
+from lmzoo.models import networks
 from lmzoo.models.member import Member
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -50,12 +50,10 @@ class PretrainedEncoder(Member):
         if source is None:
             positions = {"max_position_embeddings": context_length}
             source = {**UNNAMED, **positions, "vocab_size": vocab_size}
-        self.network = _build(source)
-        if self.network.config.vocab_size < vocab_size:
-            raise ValueError(
-                f"vocab_size must be at most the source's "
-                f"{self.network.config.vocab_size}, given {vocab_size}"
-            )
+        self.network = networks.build(source, causal=False)
+        if getattr(self.network, "pooler", None) is not None:
+            self.network.pooler = None  # a head of another task, of no use to this one
+        networks.require_room(self.network, vocab_size, context_length)
 
     def take_head(self) -> int:
         """There is none; the size D of ``features``."""
@@ -65,31 +63,3 @@ class PretrainedEncoder(Member):
         """One vector for each token, (B, T) -> (B, T, D)."""
         mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
         return self.network(input_ids=tokens, attention_mask=mask).last_hidden_state
-
-
-def _build(source: dict[str, Any]) -> Any:
-    """The network of a configuration, with random weights in float32."""
-    try:
-        # optional: the hf extra
-        from transformers import AutoConfig, AutoModel
-    except ImportError as error:
-        raise UsageError(
-            "this model needs the transformers library: pip install 'lmzoo[hf]'"
-        ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
-    try:
-        config = AutoConfig.for_model(kind, **described)
-        network = AutoModel.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    except Exception as error:  # a configuration can break the library in any way
-        raise ValueError(
-            f"source: transformers cannot build an encoder of type {kind!r} "
-            f"({first_line(error)})"
-        ) from error
-    if getattr(network, "pooler", None) is not None:
-        network.pooler = None  # a head of another task, of no use to this one
-    return network

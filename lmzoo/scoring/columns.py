@@ -69,7 +69,10 @@ def column(
 def trained_on(spans: Spans | None, text: str) -> list[str]:
     """Whether ``text`` stands in the training text whose hashes are ``spans``."""
     if spans is None:
-        return ["whether it was trained on cannot be told: no spans.bin is beside it"]
+        return [
+            "whether it was trained on this cannot be told: the model's folder keeps "
+            "no record of its training text"
+        ]
     found = spans.present(text)
     if not len(found) or not spans.exact:
         return []

@@ -14,6 +14,7 @@ from lmzoo.text.readers import (
     TEXT_SUFFIXES,
     Notes,
     cells,
+    json_fault,
     read_text,
     split_lines,
     suffix_of,
@@ -282,13 +283,11 @@ def json_objects(path: Path, notes: Notes) -> Iterator[dict[str, object]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:
-            at = getattr(error, "colno", None)
-            where = f"see its column {at}" if at else "it is nested too deep"
             raise UsageError(
-                f"{path}: line {number:,} is not one JSON object ({where}); write one "
-                f"object a line (jsonl)"
+                f"{path}: line {number:,} is not one JSON object "
+                f"({json_fault(error)}); write one object a line (jsonl)"
             ) from error
         if not isinstance(row, dict):
             raise UsageError(f"{path}: line {number:,} is not a JSON object")

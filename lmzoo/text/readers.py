@@ -246,6 +246,13 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     return 0
 
 
+def json_fault(error: Exception) -> str:
+    """What is wrong in a line of JSON, and in which column; the line is known."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"column {error.colno:,}: {error.msg}"
+    return str(error)
+
+
 def _json_rows(
     pieces: Iterable[str], wanted: str | None, where: str, notes: Notes
 ) -> Iterator[str]:
@@ -255,11 +262,11 @@ def _json_rows(
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"{where}: line {number:,} is not one JSON object ({error}); write one "
-                "object a line (jsonl)"
+                f"{where}: line {number:,} is not one JSON object "
+                f"({json_fault(error)}); write one object a line (jsonl)"
             ) from error
         if not isinstance(row, dict):
             raise UsageError(

@@ -36,6 +36,11 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
     ]
 
 
+def keeps_vocabulary(data: Any, run: runs.Run) -> bool:
+    """Whether every symbol of ``run`` is one here: the weights mean what they did."""
+    return set(run.tokenizer.symbols()) <= set(data.tokenizer.symbols())
+
+
 def _require_tied(model: Any, source: dict[str, Tensor], run: runs.Run) -> None:
     """Weights that are one matrix here must have been one there."""
     first: dict[int, str] = {}

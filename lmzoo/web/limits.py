@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from lmzoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Deadline:
             )
 
     @contextmanager
-    def bounding(self, model: nn.Module) -> Iterator[None]:
+    def bounding(self, model: "nn.Module") -> Iterator[None]:
         """Stop ``model``, at the next of its parts that is called, once time is up."""
         self.check()
         hooks = [part.register_forward_pre_hook(self.check) for part in model.modules()]

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,33 @@ def test_a_name_says_that_it_needs_the_network(
     assert not [name for name in wanted if name.endswith((".bin", ".py", "*"))]
     with pytest.raises(UsageError, match="did not give it"):
         hub.fetch("nobody/nothing")
+
+
+def test_the_revision_that_was_fetched_is_kept(
+    monkeypatch: pytest.MonkeyPatch, source: Path, story: Path, tmp_path: Path
+) -> None:
+    library = pytest.importorskip("huggingface_hub")
+    revision = "0123456789abcdef" * 2 + "01234567"
+    kept = tmp_path / "hub" / "models--somebody--a-model" / "snapshots" / revision
+    shutil.copytree(source, kept)
+    monkeypatch.setattr(library, "snapshot_download", lambda name, **_: str(kept))
+    for place, name in (("somebody/a-model", "fetched"), (str(source), "own")):
+        result = command(
+            f"fit --model pretrained --model.source {place} --data.path {story} "
+            f"--data.batch_size 2 --samples.length 4 --trainer.max_steps 1 "
+            f"--trainer.default_root_dir {tmp_path / name}"
+        )
+        assert result.code == 0, result.err
+    manifest, card = (
+        (tmp_path / "fetched" / file).read_text()
+        for file in ("manifest.json", "MODEL_CARD.md")
+    )
+    fetched = {"name": "somebody/a-model", "revision": revision}
+    assert json.loads(manifest)["hub"] == {"init_from": fetched}
+    assert f"those of somebody/a-model@{revision[:12]}" in card
+    own = (tmp_path / "own" / "manifest.json").read_text()  # the control
+    assert "hub" not in json.loads(own)
+    assert hub.origin(f"models--a--b/snapshots/{revision[:-1]}") is None
 
 
 def test_weights_in_several_files_are_read(source: Path) -> None:

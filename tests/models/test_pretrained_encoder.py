@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import lmzoo
 from lmzoo import portable
+from lmzoo.errors import UsageError
 from lmzoo.models.classifier import PooledClassifier
+from lmzoo.models.pretrained_encoder import PretrainedEncoder
 from lmzoo.text.labelled import LabelledDataModule
 from lmzoo.text.labelled_parts import encode
 from tests.cli.runner import lmzoo as command
@@ -105,15 +108,18 @@ def test_it_is_fine_tuned_and_no_folder_is_needed_after(bert, films, tmp_path) -
     assert lmzoo.load(tmp_path / "run").member.context_length == 20
 
 
+DISTILBERT = {
+    "vocab_size": len(WORDS),
+    "dim": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "hidden_dim": 32,
+    "max_position_embeddings": 20,
+}
+
+
 def test_a_distilbert_becomes_the_zoos_encoder(tmp_path: Path) -> None:
-    config = transformers.DistilBertConfig(
-        vocab_size=len(WORDS),
-        dim=16,
-        n_layers=1,
-        n_heads=2,
-        hidden_dim=32,
-        max_position_embeddings=20,
-    )
+    config = transformers.DistilBertConfig(**DISTILBERT)
     folder = save(tmp_path / "d", transformers.DistilBertModel(config))
     theirs = transformers.DistilBertModel.from_pretrained(folder).eval()
     tokens = torch.randint(0, len(WORDS), (2, 5))
@@ -161,3 +167,68 @@ def test_labelled_text_takes_the_folders_tokenizer(bert: Path, films: Path) -> N
 
     assert data.vocab_size == len(WORDS)
     assert all(ids[0] == 2 and ids[-1] == 3 for ids in data.parts["train"].ids)
+
+
+SPOILT = {  # what is done to the tensor called so
+    "missing": lambda tensors, name: tensors.pop(name),
+    "one axis": lambda tensors, name: tensors.update({name: torch.zeros(16)}),
+    "no axis": lambda tensors, name: tensors.update({name: torch.tensor(1.0)}),
+    "few rows": lambda tensors, name: tensors.update({name: torch.zeros(3, 16)}),
+    "whole": lambda tensors, name: tensors.update({name: tensors[name].int()}),
+    "foreign": lambda tensors, name: tensors.update(strange=torch.zeros(2)),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+@pytest.mark.parametrize("kind", ["DistilBertModel", "DistilBertForMaskedLM", "Bert"])
+def test_a_damaged_folder_is_one_line(kind: str, case: str, bert, tmp_path) -> None:
+    folder = bert
+    if kind != "Bert":
+        made = transformers.DistilBertConfig(**DISTILBERT)
+        folder = save(tmp_path / "d", getattr(transformers, kind)(made))
+    assert lmzoo.load(folder).member  # the control
+    tensors = load_file(folder / "model.safetensors")
+    name = next(n for n in tensors if n.endswith("word_embeddings.weight"))
+    SPOILT[case](tensors, name)
+    if "bert.strange" not in tensors and "strange" in tensors and kind == "Bert":
+        tensors["bert.strange"] = tensors.pop("strange")  # outside are its heads
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(UsageError) as caught:
+        _ = lmzoo.load(folder).member
+
+    said = str(caught.value)
+    assert str(folder) in said
+    assert "\n" not in said
+    named = ("word_embeddings", "token_embedding", "strange", "head.restore")
+    assert any(name in said for name in named)
+    assert command(f"predict {folder} --text good").code == 2
+
+
+@pytest.mark.parametrize(
+    "kind", ["Roberta", "XLMRoberta", "Camembert", "MPNet", "Bert"]
+)
+def test_the_longest_text_passes_through(kind: str, tmp_path: Path) -> None:
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=20,
+    )
+    folder = save(tmp_path / "m", getattr(transformers, f"{kind}ForMaskedLM")(config))
+    opened = lmzoo.load(folder)
+    longest = 20 if kind == "Bert" else 18
+    assert opened.member.context_length == longest
+    text = encode(opened.tokenizer, ["good " * 99], longest)[0].astype("int64")
+    assert len(text) == longest
+    with torch.no_grad():
+        found = opened.member.features(torch.from_numpy(text)[None])
+    assert found.shape == (1, longest, 16)
+
+    source = opened.stored["arguments"]["source"]
+    with pytest.raises(ValueError, match=f"at most the source's {longest}, given"):
+        PretrainedEncoder(len(WORDS), longest + 1, source=source)
+    with pytest.raises((IndexError, RuntimeError)):  # the control: it is no idle limit
+        opened.member.features(torch.full((1, longest + 1), 5))
