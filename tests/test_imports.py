@@ -40,6 +40,7 @@ FLOORS = [
     },
     {"analysis", "compare", "web"},
     {"study"},
+    {"selftest"},
     {"cli"},
     {"__main__"},
 ]
