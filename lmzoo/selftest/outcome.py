@@ -23,9 +23,9 @@ class Effort:
 
 
 EFFORTS = {
-    "quick": Effort(kills=9, saves=40, flips=60, truncations=20, full=False),
-    "normal": Effort(kills=40, saves=200, flips=300, truncations=100, full=False),
-    "long": Effort(kills=120, saves=400, flips=300, truncations=100, full=True),
+    "quick": Effort(kills=12, saves=40, flips=60, truncations=20, full=False),
+    "normal": Effort(kills=60, saves=200, flips=300, truncations=100, full=False),
+    "long": Effort(kills=180, saves=400, flips=300, truncations=100, full=True),
 }
 
 

@@ -115,7 +115,7 @@ class Checkpoints(Checkpoint):
         if history or told:
             self._save(trainer, {})
         if told:
-            self._interruption.stop()
+            self._interruption.stop(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -133,7 +133,7 @@ class Checkpoints(Checkpoint):
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
         if self._interruption.pending(trainer):
-            self._interruption.stop()
+            self._interruption.stop(trainer)
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
