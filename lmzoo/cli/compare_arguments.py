@@ -44,6 +44,7 @@ FIT = (  # sections of fit
     "trainer",
     "early_stopping",
     "freeze",
+    "spike_guard",
     "checkpoints",
     "samples",
     "compile",

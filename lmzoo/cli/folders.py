@@ -32,6 +32,7 @@ FIXED = (
     "lr_scheduler.",
     "trainer.",
     "freeze.",
+    "spike_guard.",
     "seed_everything",
 )
 FREE = (
@@ -210,6 +211,9 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     for key, value in config.freeze.as_dict().items():
         if value:  # a run that freezes nothing is called what it always was
             flat[f"freeze.{key}"] = value
+    if config.spike_guard.enabled:
+        for key, value in config.spike_guard.as_dict().items():
+            flat[f"spike_guard.{key}"] = value
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
@@ -271,7 +275,8 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     stored = dict(plan.run.stored.get("training") or {})
     arguments = (plan.run.stored.get("data") or {}).get("arguments") or {}
     stored.update({f"data.{key}": value for key, value in arguments.items()})
-    now = {key: None for key in folder.identity if key.startswith("freeze.")}
+    options = ("freeze.", "spike_guard.")  # stored where they are not the defaults
+    now = {key: None for key in folder.identity if key.startswith(options)}
     for key, value in {**now, **stored}.items():
         free = key.removeprefix("data.") in prelude.SOURCES or key in FREE
         if key.startswith(FIXED) and not free and folder.identity.get(key) != value:
@@ -307,5 +312,5 @@ def _resume_own(folder: RunFolder) -> None:
             folder.notes.append(f"skipped: {error}")
             continue
         folder.resume_from = file
-        folder.resumed_step = int(file.stem.removeprefix("step-"))
+        folder.resumed_step = runs.step_of(file)
         return

@@ -258,7 +258,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze",)
+    heads += ("freeze", "spike_guard")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")

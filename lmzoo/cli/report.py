@@ -88,6 +88,7 @@ def finish(cli: Any) -> None:
     if line := missed(given, summary["seconds"], done):
         cli.notes.append(line)
         terminal.say(f"note: {line}")
+    cli.notes += cli.guard.notes
     summary["notes"] = list(cli.notes)
     summary["versions"] = versions()
     _log_best(cli, summary)

@@ -153,7 +153,8 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
-        callbacks += [self.freezing, FrozenFeatures()]
+        self.guard = init["spike_guard"]
+        callbacks += [self.freezing, FrozenFeatures(), self.guard]
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
@@ -244,6 +245,7 @@ class TrainCLI(LightningCLI):
         folder = self.run_folder
         assert folder is not None
         self.checkpoints.folder = self.samples.folder = folder.path
+        self.guard.folder = folder.path
         self.checkpoints.stored = folder.stored(self.datamodule)
         step = folder.resumed_step
         events = TensorBoardLogger(
@@ -271,6 +273,7 @@ class TrainCLI(LightningCLI):
         self.run_folder.require_same_text(self.datamodule)
         if line := refusal(self.model) or misshapen(self.model):
             raise UsageError(line)
+        self.guard.require(self.model, self.datamodule)
         config = self.config[self.command]
         if not self.model.counting:
             settings.require_warmup(config, self.plan.request, self.trainer.max_steps)

@@ -43,7 +43,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
             for line in wrong:
                 tally.add([line] if line else [])
         for name in DAMAGES:
-            tally.add(_goes_on(stage, name))
+            tally.add(goes_on(stage, name))
     return Outcome(
         name="damage",
         claim=CLAIM,
@@ -70,12 +70,12 @@ def _try(file: Path, flips: int, truncations: int, told: Path) -> None:
     copy, wrong = file.with_suffix(".copy"), []
     for _ in range(flips):
         bit = rng.randrange(8 * len(content))
-        copy.write_bytes(_flipped(content, bit))
-        wrong.append(_unnoticed(copy, f"bit {bit}"))
+        copy.write_bytes(flipped(content, bit))
+        wrong.append(unnoticed(copy, f"bit {bit}"))
     for _ in range(truncations):
         length = rng.randrange(len(content))
         copy.write_bytes(content[:length])
-        wrong.append(_unnoticed(copy, f"cut to {length} bytes"))
+        wrong.append(unnoticed(copy, f"cut to {length} bytes"))
     copy.unlink(missing_ok=True)
     weights = runs.read_checkpoint(file)["state_dict"]
     plain = safetensors.torch.save({k: v.clone() for k, v in weights.items()})
@@ -87,7 +87,8 @@ def _try(file: Path, flips: int, truncations: int, told: Path) -> None:
     told.write_text(json.dumps([wrong, counts]), encoding="utf-8")
 
 
-def _unnoticed(file: Path, damage: str) -> str:
+def unnoticed(file: Path, damage: str) -> str:
+    """A line if a file opens although it is damaged, else ""."""
     try:
         runs.load(file)
     except UsageError:
@@ -102,7 +103,7 @@ def _passing(
     passed = 0
     for _ in range(flips):
         try:
-            load(_flipped(content, rng.randrange(8 * len(content))))
+            load(flipped(content, rng.randrange(8 * len(content))))
             passed += 1
         except Exception:  # in whatever way it says so
             pass
@@ -113,7 +114,8 @@ def _load(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), weights_only=True)
 
 
-def _flipped(content: bytes, bit: int) -> bytes:
+def flipped(content: bytes, bit: int) -> bytes:
+    """``content`` with one bit turned over."""
     changed = bytearray(content)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
@@ -124,13 +126,13 @@ def _flipped(content: bytes, bit: int) -> bytes:
 
 def _first(files: list[Path]) -> Iterator[Path]:
     yield files[0]
-    files[0].write_bytes(_flipped(files[0].read_bytes(), 4321))
+    files[0].write_bytes(flipped(files[0].read_bytes(), 4321))
 
 
 def _two(files: list[Path]) -> Iterator[Path]:
     yield from files[:2]
     files[0].write_bytes(files[0].read_bytes()[:-1000])
-    files[1].write_bytes(_flipped(files[1].read_bytes(), 99))
+    files[1].write_bytes(flipped(files[1].read_bytes(), 99))
 
 
 def _empty(files: list[Path]) -> Iterator[Path]:
@@ -141,7 +143,7 @@ def _empty(files: list[Path]) -> Iterator[Path]:
 def _every(files: list[Path]) -> Iterator[Path]:
     for file in files:
         yield file
-        file.write_bytes(_flipped(file.read_bytes(), 1234))
+        file.write_bytes(flipped(file.read_bytes(), 1234))
 
 
 DAMAGES = {
@@ -152,7 +154,7 @@ DAMAGES = {
 }
 
 
-def _goes_on(stage: Stage, damage: str) -> list[str]:
+def goes_on(stage: Stage, damage: str) -> list[str]:
     """An unfinished run with damaged checkpoints ends the same, and says so."""
     name = damage.replace(" ", "-")
     as_killed_at(stage, name, 20)

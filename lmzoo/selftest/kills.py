@@ -70,11 +70,11 @@ def check(folder: Path, effort: Effort) -> Outcome:
     recipes = RECIPES if effort.kills >= 40 else QUICK
     stages = [Stage(recipe, folder / str(recipe)) for recipe in recipes]
     wrong = [line for line in spread(Stage.play, stages) if line]
-    tallies = [] if wrong else spread(_tell, list(_stories(stages, effort)))
+    tallies = [] if wrong else spread(tell, list(_stories(stages, effort)))
     wrong += [line for tally in tallies for line in tally.wrong]
     broken = sum(bool(tally.wrong) for tally in tallies)
     tried = sum(tally.tried for tally in tallies)
-    noticed = bool(tallies) and _moved(stages[0])
+    noticed = bool(tallies) and moved(stages[0])
     exact, points = stock.resumes(folder / "stock")
     return Outcome(
         name="kills",
@@ -126,12 +126,12 @@ def _stories(stages: list[Stage], effort: Effort) -> Iterator[Story]:
         yield Story(stage, f"random-{number}", shares=shares)
         left, number = left - count, number + 1
     for stage in stages if effort.full else stages[: effort.kills >= 40]:
-        kept = [int(f.stem[5:]) for f in runs.newest_first(stage.whole)]
+        kept = [runs.step_of(f) for f in runs.newest_first(stage.whole)]
         for step in kept:
             yield Story(stage, f"from-{step}", step=step)
 
 
-def _tell(story: Story) -> Tally:
+def tell(story: Story) -> Tally:
     """Let it happen, then let the same command bring the run to its end."""
     stage, name = story.stage, story.name
     if story.step:
@@ -159,17 +159,17 @@ def as_killed_at(stage: Stage, name: str, step: int) -> None:
     copy = stage.folder / name
     shutil.copytree(stage.whole, copy)
     for file in runs.newest_first(copy):
-        if int(file.stem[5:]) > step:
+        if runs.step_of(file) > step:
             file.unlink()
     manifest = runs.read_manifest(copy)
     files.write_json(copy / "manifest.json", {**manifest, "status": "running"})
     for sample in (copy / "samples").glob("*.txt"):
-        if int(sample.stem[5:]) > step:
+        if runs.step_of(sample) > step:
             sample.unlink()
     (copy / "summary.json").unlink()
 
 
-def _moved(stage: Stage) -> bool:
+def moved(stage: Stage) -> bool:
     """The control: a run that goes on from a wrong place in the text is noticed."""
     name = "moved"
     as_killed_at(stage, name, 10)

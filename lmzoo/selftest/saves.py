@@ -31,7 +31,7 @@ CLAIM = (
 NUMBERS = 500_000  # of a checkpoint: 2 MB
 WINDOW = 0.12  # seconds of saving in which a process is killed
 CONTROLS = 40  # saves of the controls that are killed, at most
-FULL = "lmzoo.training.checkpoints:Checkpoints.write_index"
+INDEXED = Fuse("lmzoo.training.checkpoints:Checkpoints.write_index", 2)
 
 
 @dataclass
@@ -57,9 +57,9 @@ def check(folder: Path, effort: Effort) -> Outcome:
     other = Path(tempfile.mkdtemp(dir=elsewhere)) if elsewhere else folder / "other"
     try:
         for here, temporary in ((folder, other), (other, folder)):
-            for wrong in _killed(here / "killed", temporary, effort.saves // 2):
+            for wrong in killed(here / "killed", temporary, effort.saves // 2):
                 tally.add(wrong)
-        torn, killed = _torn(stock_saver, folder / "stock", other)
+        torn, at = _torn(stock_saver, folder / "stock", other)
         plain, written = _torn(plain_saver, folder / "plain", other)
     finally:
         shutil.rmtree(other, ignore_errors=True)
@@ -71,9 +71,9 @@ def check(folder: Path, effort: Effort) -> Outcome:
         tried=tally.tried,
         held=tally.tried - tally.broken,
         control=(
-            f"stock Lightning {stock.VERSION}, {where}: torn at kill {killed}"
+            f"stock Lightning {stock.VERSION}, {where}: torn at kill {at}"
             if torn
-            else f"stock Lightning {stock.VERSION}, {where}: not torn in {killed} kills"
+            else f"stock Lightning {stock.VERSION}, {where}: not torn in {at} kills"
         )
         + f"; torch.save: {'' if plain else 'not '}torn at kill {written}"
         + {None: "", True: "; a full disk destroys its last.ckpt"}.get(lost, ""),
@@ -121,14 +121,14 @@ def _prepared(temporary: Path) -> dict[str, Any]:
     return {"state_dict": {"weight": torch.zeros(NUMBERS)}}
 
 
-def _killed(folder: Path, temporary: Path, kills: int) -> list[list[str]]:
+def killed(folder: Path, temporary: Path, kills: int) -> list[list[str]]:
     """For each kill, the files that it tore."""
     rng, found = random.Random(0), []
     folder.mkdir(parents=True)
     for _ in range(kills):
         forks.killed_during(saver, rng.uniform(0, WINDOW), folder, temporary)
         files = sorted(folder.glob("step-*.ckpt"))
-        found.append([f"torn: {file}" for file in files if not _sound(file)])
+        found.append([f"torn: {file}" for file in files if not sound(file)])
         if not files:
             found[-1].append(f"{folder}: no checkpoint is left")
         shutil.rmtree(folder)
@@ -136,7 +136,8 @@ def _killed(folder: Path, temporary: Path, kills: int) -> list[list[str]]:
     return found
 
 
-def _sound(file: Path) -> bool:
+def sound(file: Path) -> bool:
+    """Whether a checkpoint is as it was saved."""
     try:
         runs.verified_bytes(file)
     except UsageError:
@@ -168,27 +169,27 @@ def _disks(folder: Path, tally: Tally) -> bool | None:
     if said := stage.play():
         tally.add([said])
         return None
-    stage.run("limited", Fuse(FULL, 2))
-    tally.add(_refused(stage, "limited", "too large", places.no_large_files))
+    stage.run("limited", INDEXED)
+    tally.add(refused(stage, "limited", "too large", places.no_large_files))
     tally.add(stage.finish("limited"))
     size = places.size_of(stage.whole)
     with places.small_disk(stage.folder / "full", size * 2 // 3) as mounted:
         if not mounted:
             return None
-        tally.add(_refused(stage, "full", "No space left", None))
+        tally.add(refused(stage, "full", "No space left", None))
         places.change(stage.folder / "full", f"size={4 * size}")
         tally.add(stage.finish("full"))
     with places.small_disk(stage.folder / "read-only", 4 * size):
-        stage.run("read-only", Fuse(FULL, 2))
+        stage.run("read-only", INDEXED)
         places.change(stage.folder / "read-only", "ro")
-        tally.add(_refused(stage, "read-only", "Read-only", None))
+        tally.add(refused(stage, "read-only", "Read-only", None))
         places.change(stage.folder / "read-only", "rw")
         tally.add(stage.finish("read-only"))
     with places.small_disk(stage.folder / "stock", 3_000_000):
         return forks.apart(_overwritten, stage.folder / "stock", stage.folder) == 1
 
 
-def _refused(
+def refused(
     stage: Stage, name: str, reason: str, prepare: Callable[[], None] | None
 ) -> list[str]:
     """What was wrong with the way in which a run that cannot save ended."""
@@ -200,7 +201,7 @@ def _refused(
         wrong.append(f"{name}: exit {ended.code}: {ended.said}")
     if "Traceback" in (stage.folder / f"{name}.log").read_text(encoding="utf-8"):
         wrong.append(f"{name}: a traceback")
-    if not after or not _sound(after[0]):
+    if not after or not sound(after[0]):
         wrong.append(f"{name}: no sound checkpoint is left of {sorted(before)}")
     return wrong
 

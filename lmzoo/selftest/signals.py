@@ -51,7 +51,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
     stage = Stage(Recipe("gpt", 4), folder / "runs")
     said = stage.play()
     cases = list(_cases(effort))
-    found = [] if said else spread(lambda case: _tell(stage, case), cases)
+    found = [] if said else spread(lambda case: tell(stage, case), cases)
     exact, tried, codes = stock.signals(folder / "stock")
     return Outcome(
         name="signals",
@@ -85,7 +85,7 @@ def _cases(effort: Effort) -> list[Case]:
     return made
 
 
-def _tell(stage: Stage, case: Case) -> list[str]:
+def tell(stage: Stage, case: Case) -> list[str]:
     """Send it, look at how the run ended, let the same command end it."""
     name = case.name.replace(" ", "-")
     fuse, step = PLACES[case.place]
@@ -101,7 +101,7 @@ def _tell(stage: Stage, case: Case) -> list[str]:
     if ended.code != 128 + number:
         wrong.append(f"{case.name}: exit {ended.code}, not {128 + number}")
     kept = runs.newest_first(stage.folder / name)
-    saved = int(kept[0].stem.removeprefix("step-")) if kept else 0
+    saved = runs.step_of(kept[0]) if kept else 0
     if len(case.numbers) > 1 and saved >= step:
         wrong.append(f"{case.name}: the step was finished, which takes time")
     if len(case.numbers) == 1 and saved != step:

@@ -160,6 +160,31 @@ def _after_signals(folder: Path, cases: int, file: Path) -> None:
     file.write_text(json.dumps(exact), encoding="utf-8")
 
 
+def not_finite(folder: Path) -> tuple[int, bool]:
+    """A loss that is NaN at one batch: the exit code; are the weights finite?"""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "finite.json"
+    code = forks.apart(_not_finite, folder, file)
+    return code, file.is_file() and json.loads(file.read_text(encoding="utf-8"))
+
+
+class Poisoned(Stock):
+    """Its loss is NaN at the fourth batch."""
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        """The loss, or NaN."""
+        loss = super().training_step(batch, index)
+        return loss * float("nan") if index == 3 else loss
+
+
+def _not_finite(folder: Path, file: Path) -> None:
+    quiet()
+    model = Poisoned()
+    trainer(folder, [ModelCheckpoint(folder)]).fit(model, loader())
+    finite = all(bool(torch.isfinite(p).all()) for p in model.parameters())
+    file.write_text(json.dumps(finite), encoding="utf-8")
+
+
 def quiet() -> None:
     """In a process of its own: one thread, no notices."""
     torch.set_num_threads(1)

@@ -76,10 +76,16 @@ class Stage:
     Args:
         recipe: of the runs.
         folder: for them; made anew.
+        prepare: called in every process of them, before anything else.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self.recipe, self.folder, self.prepare = recipe, folder, prepare
         shutil.rmtree(folder, ignore_errors=True)
         self.text = write_text(folder)
         self.whole = folder / "whole"
@@ -101,12 +107,12 @@ class Stage:
         """The same command in the folder ``name``, until it ends or is ended."""
         line = self.recipe.line(self.text, self.folder / name)
         log = self.folder / f"{name}.log"
-        return forks.command(line, log, fuses, delay, prepare)
+        return forks.command(line, log, fuses, delay, prepare or self.prepare)
 
     def left(self, name: str) -> float:
         """Seconds that it has still to train and report, about."""
         kept = runs.newest_first(self.folder / name)
-        done = int(kept[0].stem.removeprefix("step-")) if kept else 0
+        done = runs.step_of(kept[0]) if kept else 0
         return self.trained * max(0.2, 1 - done / STEPS)
 
     def finish(self, name: str) -> list[str]:
