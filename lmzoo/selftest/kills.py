@@ -1,5 +1,6 @@
 """A run that is killed, and started again by the same command, is the same run."""
 
+import os
 import random
 import shutil
 import time
@@ -12,6 +13,7 @@ from lmzoo.selftest import stock
 from lmzoo.selftest.forks import Fuse
 from lmzoo.selftest.outcome import Effort, Outcome
 from lmzoo.selftest.stories import Recipe, Stage, spread
+from lmzoo.selftest.typed import Typed
 
 CLAIM = (
     "killed at any moment and started again by the same command, a run ends with the "
@@ -19,6 +21,7 @@ CLAIM = (
     "to the bit"
 )
 STOPS = "--early_stopping.patience 2 --early_stopping.min_relative_improvement 0.9"
+DDP = "--trainer.devices 2 --trainer.strategy ddp --model.bias false"
 BF16 = "--trainer.precision bf16-mixed"
 QUICK = (Recipe("gpt", 4), Recipe("lstm"), Recipe("ff", 4, BF16, "ff-4-bf16"))
 RECIPES = (
@@ -30,6 +33,7 @@ RECIPES = (
     Recipe("gpt", 1, STOPS, "gpt-stops-early"),
     Recipe("lstm", 1, "--model.carry_state true", "lstm-carried"),
 )
+EACH = Recipe("gpt", 4, "--checkpoints.every_n_steps 1", "gpt-4-each-step")
 IN_A_ROW = 3  # kills of one run, at most
 CHECKPOINT, STEP = "checkpoints/step-", "lmzoo.models.steps:TrainingSteps"
 SAVING = "lmzoo.training.checkpoints:Checkpoints"
@@ -68,9 +72,13 @@ def check(folder: Path, effort: Effort) -> Outcome:
     """Kill small runs of gpt, lstm and ff, at random and at chosen moments."""
     started = time.perf_counter()
     recipes = RECIPES if effort.kills >= 40 else QUICK
+    if effort.kills >= 40:
+        recipes = (*recipes, EACH)
     stages = [Stage(recipe, folder / str(recipe)) for recipe in recipes]
     wrong = [line for line in spread(Stage.play, stages) if line]
     tallies = [] if wrong else spread(tell, list(_stories(stages, effort)))
+    if tallies and effort.kills >= 40:
+        tallies += _typed(folder / "typed", effort)
     wrong += [line for tally in tallies for line in tally.wrong]
     broken = sum(bool(tally.wrong) for tally in tallies)
     tried = sum(tally.tried for tally in tallies)
@@ -116,19 +124,18 @@ def _stories(stages: list[Stage], effort: Effort) -> Iterator[Story]:
         turn = number + number // (len(names) * len(stages))
         name = names[(number + number // len(names)) % len(names)]
         stage = stages[turn % len(stages)]
-        yield Story(
-            stage, f"{number}: {name}".replace(" ", "-").replace(":", ""), POINTS[name]
-        )
+        yield Story(stage, f"{number}-{name.replace(' ', '-')}", POINTS[name])
     left, number = effort.kills - chosen, 0
     while left:
         stage, count = stages[number % len(stages)], min(left, IN_A_ROW)
         shares = tuple(rng.random() for _ in range(count))
         yield Story(stage, f"random-{number}", shares=shares)
         left, number = left - count, number + 1
-    for stage in stages if effort.full else stages[: effort.kills >= 40]:
-        kept = [runs.step_of(f) for f in runs.newest_first(stage.whole)]
-        for step in kept:
-            yield Story(stage, f"from-{step}", step=step)
+    for stage in stages:
+        if stage.recipe is EACH or effort.full:
+            for file in runs.newest_first(stage.whole):
+                step = runs.step_of(file)
+                yield Story(stage, f"from-{step}", step=step)
 
 
 def tell(story: Story) -> Tally:
@@ -152,6 +159,23 @@ def tell(story: Story) -> Tally:
             name += "-"
     tally.wrong += stage.finish(name)
     return tally
+
+
+def _typed(folder: Path, effort: Effort) -> Iterator[Tally]:
+    """The command as it is typed, killed with all of its processes."""
+    recipes = [Recipe("gpt", 4)]
+    if effort.full:
+        recipes += [Recipe("lstm"), Recipe("ff")]
+    if (os.cpu_count() or 1) > 1:
+        recipes.append(Recipe("gpt", 4, DDP, "gpt-4-ddp"))
+    for recipe in recipes:
+        stage = Typed(recipe, folder / str(recipe))
+        if said := stage.play():
+            yield Tally(1, [said])
+            continue
+        rng = random.Random(0)
+        shares = tuple(rng.uniform(0, 0.5) for _ in range(IN_A_ROW))
+        yield tell(Story(stage, "killed", shares=shares if effort.full else shares[:1]))
 
 
 def as_killed_at(stage: Stage, name: str, step: int) -> None:
