@@ -251,3 +251,15 @@ def test_a_damaged_best_checkpoint_is_said_and_the_last_stands_for_it(
     assert result.code == 0, result.err
     assert "the best weights are lost, the last are kept" in result.err
     assert json.loads((folder / "summary.json").read_text())["best"]["step"] == STEPS
+
+
+def test_no_run_goes_on_in_the_folder_of_another(story: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert lmzoo(command("gpt", story, one)).code == 0
+    assert lmzoo(f"{command('gpt', story, other)} --seed_everything 7").code == 0
+    before = sorted(file.name for file in (other / "checkpoints").iterdir())
+    file = one / "checkpoints" / runs.checkpoint_name(10)
+    result = lmzoo(f"fit --ckpt_path {file} --trainer.default_root_dir {other}")
+    assert result.code == 2
+    assert "holds a run with data.seed = 7, this one has 1337" in result.err
+    assert sorted(file.name for file in (other / "checkpoints").iterdir()) == before

@@ -288,15 +288,18 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     if typed is None and (home / "manifest.json").is_file():
         folder.path = home
     folder.manifest = runs.read_manifest(folder.path)
+    if folder.manifest and folder.path.resolve() != home.resolve():
+        _require_same(folder)  # what is there already is another run's
     folder.manifest.pop("status", None)
     folder.identity = folder.manifest.get("identity", folder.identity)
 
 
-def _resume_own(folder: RunFolder) -> None:
-    """The same configuration goes on from its newest sound checkpoint."""
-    folder.manifest = runs.read_manifest(folder.path)
-    if not folder.manifest:
-        return
+def _require_same(folder: RunFolder) -> None:
+    """What a folder holds is a run of this configuration.
+
+    Raises:
+        UsageError: naming the first key that differs.
+    """
     before = folder.manifest.get("identity", {})
     for key in sorted({*before, *folder.identity}):
         if before.get(key) != folder.identity.get(key):
@@ -305,6 +308,14 @@ def _resume_own(folder: RunFolder) -> None:
                 f"one has {folder.identity.get(key)!r}; choose another "
                 f"--trainer.default_root_dir, or leave it out"
             )
+
+
+def _resume_own(folder: RunFolder) -> None:
+    """The same configuration goes on from its newest sound checkpoint."""
+    folder.manifest = runs.read_manifest(folder.path)
+    if not folder.manifest:
+        return
+    _require_same(folder)
     for file in runs.newest_first(folder.path):
         try:
             runs.verified_bytes(file)

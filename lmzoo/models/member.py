@@ -271,7 +271,8 @@ class Member(LightningModule):
         grads = [p.grad for p in parameters if p.grad is not None]
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        self.grad_norm = nn.utils.get_total_norm(grads)
+        norm = nn.utils.get_total_norm(grads)
+        self.grad_norm = getattr(norm, "full_tensor", norm.detach)()  # of all shards
         loss, self.step_loss = self.step_loss, None
         if self._finite(self.grad_norm, loss):
             self._skipped = 0
