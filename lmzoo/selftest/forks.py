@@ -186,7 +186,7 @@ def _command(
     for stream in (1, 2):
         os.dup2(output, stream)
     os.environ["LMZOO_CACHE"] = str(Path(log).parent / "cache")
-    torch.set_num_threads(1)
+    as_at_a_prompt()
     sys.argv = ["lmzoo", *argv]
     if prepare is not None:
         prepare()
@@ -194,6 +194,13 @@ def _command(
     for fuse in fuses:
         fuse.lay()
     runpy.run_module("lmzoo", run_name="__main__")
+
+
+def as_at_a_prompt() -> None:
+    """In this process: one thread, and signals as a shell's foreground has them."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # "&" has it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so has nohup
 
 
 def _told(function: Callable[..., Any], writer: Connection) -> Callable[..., Any]:

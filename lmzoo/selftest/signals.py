@@ -78,7 +78,7 @@ def _cases(effort: Effort) -> list[Case]:
     ]
     first = places[0]
     made.append(Case("twice", (signal.SIGINT, signal.SIGINT), first))
-    made.append(Case("SLURM's SIGUSR1", (signal.SIGUSR1,), first, slurm=True))
+    made.append(Case("SIGUSR1 in SLURM", (signal.SIGUSR1,), first, slurm=True))
     if effort.kills >= 40:
         made.append(Case("SIGHUP", (signal.SIGHUP,), first))
         made.append(Case("both", (signal.SIGINT, signal.SIGTERM), first))

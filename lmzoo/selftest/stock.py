@@ -187,6 +187,6 @@ def _not_finite(folder: Path, file: Path) -> None:
 
 def quiet() -> None:
     """In a process of its own: one thread, no notices."""
-    torch.set_num_threads(1)
+    forks.as_at_a_prompt()
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -24,8 +24,8 @@ class Interrupted(SystemExit):
 class Interruption:
     """Notes a signal while training, for the callback that saves to act upon.
 
-    Signals reach Python's main thread only; elsewhere nothing is installed. A signal
-    that the process was started to ignore, as ``nohup`` does, stays ignored.
+    Signals reach Python's main thread only; elsewhere nothing is installed. Where
+    ``nohup`` lets a run outlive its terminal, it does.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,8 @@ class Interruption:
         if threading.current_thread() is threading.main_thread() and not self._before:
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             for number, handler in handlers.items():
-                if handler != signal.SIG_IGN:
+                hang_up = signal.Signals(number).name == "SIGHUP"
+                if not (hang_up and handler == signal.SIG_IGN):
                     self._before[number] = handler
                     signal.signal(number, self._note)
 

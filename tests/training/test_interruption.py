@@ -40,7 +40,7 @@ def test_the_first_is_noted_the_second_stops(name: str, interruption, capfd) -> 
     assert signal.getsignal(number) == before
 
 
-def test_an_ignored_signal_stays_ignored(interruption) -> None:
+def test_a_closed_terminal_that_is_ignored_stays_ignored(interruption) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         interruption.install()
