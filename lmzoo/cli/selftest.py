@@ -4,11 +4,16 @@ import importlib
 import shlex
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from lmzoo.cli.options import Options
 from lmzoo.errors import UsageError
+from lmzoo.selftest.outcome import EFFORTS, Effort, Outcome
 
 CHECKS = {
     "kills": "a killed run ends as one that was not",
@@ -28,13 +33,11 @@ def run(argv: list[str]) -> int:
     report = _file(options.report)
     # torch: after a typing error had its answer
     from lmzoo.selftest import page
-    from lmzoo.selftest.outcome import EFFORTS
 
     effort = "quick" if options.quick else "long" if options.long else "normal"
     folder, outcomes = Path(tempfile.mkdtemp(prefix="lmzoo-selftest-")), []
     for name in names:
-        check = importlib.import_module(f"lmzoo.selftest.{name}").check
-        outcome = check(folder / name, EFFORTS[effort])
+        outcome = _check(name)(folder / name, EFFORTS[effort])
         outcomes.append(outcome)
         _say(outcome, page.verdict(outcome))
     _show(page.table(outcomes))
@@ -74,6 +77,10 @@ def _parser() -> Options:
     return parser
 
 
+def _check(name: str) -> Callable[[Path, Effort], Outcome]:
+    return importlib.import_module(f"lmzoo.selftest.{name}").check
+
+
 def _names(only: str | None) -> list[str]:
     if only is None:
         return list(CHECKS)
@@ -96,7 +103,7 @@ def _file(report: str | None) -> Path | None:
     return file
 
 
-def _say(outcome: Any, verdict: str) -> None:
+def _say(outcome: Outcome, verdict: str) -> None:
     """One line as a check ends, then one for each case that failed."""
     state = "skipped" if outcome.skipped else "holds" if outcome.holds else "BROKEN"
     why = outcome.skipped or f"{verdict}; control: {outcome.control}"
@@ -106,10 +113,6 @@ def _say(outcome: Any, verdict: str) -> None:
 
 
 def _show(rows: Any) -> None:
-    # rich: only where something is drawn
-    from rich.console import Console
-    from rich.table import Table
-
     made = Table(box=None, pad_edge=False, header_style="bold")
     for number in (0, 1, 2, 4):
         made.add_column(rows.heads[number], overflow="fold")
