@@ -540,7 +540,7 @@ def test_an_unfinished_run_of_another_configuration_is_refused(
     before = {file.name: file.read_bytes() for file in folder.glob("*.json")}
     changes = {
         "--optimizer.lr 0.5": "optimizer.lr = 0.004, this one has 0.5",
-        "--seed_everything 7": "seed_everything = 1337, this one has 7",
+        "--seed_everything 7": "data.seed = 1337, this one has 7",
         "--spike_guard.enabled true": "spike_guard.back = None, this one has 100",
     }
     for change, said in changes.items():
