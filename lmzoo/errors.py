@@ -1,8 +1,12 @@
-"""The one exception that ends a command with one line and exit code 2."""
+"""The exceptions that end a command with one line and exit code 2."""
 
 
 class UsageError(ValueError):
     """A mistake of the caller: what is wrong, where, and what to do, in one line."""
+
+
+class Diverged(UsageError):
+    """Training came to a loss, a gradient or weights that are not finite."""
 
 
 def first_line(error: BaseException) -> str:

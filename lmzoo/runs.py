@@ -172,14 +172,27 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _opened(Path(path), verified_bytes(Path(path)))
 
 
-def _opened(path: Path, body: memoryview) -> dict[str, Any]:
-    """The checkpoint that the verified bytes of a file are."""
+def read_tensors(path: Path) -> Any:
+    """What ``write_checkpoint`` wrote, verified, whatever it is.
+
+    Raises:
+        UsageError: missing, damaged, or not safe to load.
+    """
+    return _loaded(path, verified_bytes(path))
+
+
+def _loaded(path: Path, body: memoryview) -> Any:
     try:
-        checkpoint = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
         raise UsageError(
             f"{path} is not a checkpoint that is safe to load: {first_line(error)}"
         ) from error
+
+
+def _opened(path: Path, body: memoryview) -> dict[str, Any]:
+    """The checkpoint that the verified bytes of a file are."""
+    checkpoint = _loaded(path, body)
     stored = checkpoint.get("lmzoo") if isinstance(checkpoint, dict) else None
     if not isinstance(stored, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"{path} was not written by lmzoo; give a run folder or .ckpt")
@@ -223,9 +236,9 @@ def is_checkpoint_name(name: object) -> bool:
 
 
 def stated_digest(path: Path) -> str:
-    """The SHA-256 that a checkpoint file says it has."""
+    """The SHA-256 that a checkpoint file says it has; of a damaged one, anything."""
     with path.open("rb") as file:
-        file.seek(-64, os.SEEK_END)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
         return file.read().decode("ascii", "replace")
 
 
@@ -274,9 +287,14 @@ def _no_model(folder: Path) -> str:
     )
 
 
-def newest_first(folder: Path) -> list[Path]:
+def newest_first(folder: Path, inside: str = "checkpoints") -> list[Path]:
     """Checkpoint files of a run, the highest step first."""
-    return sorted((folder / "checkpoints").glob("step-*.ckpt"), reverse=True)
+    return sorted((folder / inside).glob("step-*.ckpt"), reverse=True)
+
+
+def step_of(file: Path) -> int:
+    """The optimizer steps that a checkpoint's file name tells."""
+    return int(file.stem.removeprefix("step-"))
 
 
 def checkpoint_name(step: int) -> str:

@@ -42,6 +42,7 @@ FLOORS = [
     },
     {"analysis", "compare", "web"},
     {"study"},
+    {"selftest"},
     {"cli"},
     {"__main__"},
 ]

@@ -241,3 +241,39 @@ def test_a_damaged_newest_checkpoint_is_skipped_and_said(
     assert result.code == 0, result.err
     assert "skipped" in result.err
     assert newest.name in result.err
+
+
+def test_a_damaged_best_checkpoint_is_said_and_the_last_stands_for_it(
+    story: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "r"
+    assert lmzoo(command("gpt", story, folder)).code == 0
+    newest = folder / "checkpoints" / runs.checkpoint_name(20)
+    content = runs.read_checkpoint(newest)
+    state = next(v for k, v in content["callbacks"].items() if "Checkpoints" in k)
+    name = runs.checkpoint_name(5)
+    state["best"] = {"file": name, "step": 5, "metrics": {"nll": 1e-3}}
+    runs.write_checkpoint(content, newest)
+    for file in runs.newest_first(folder):
+        if runs.step_of(file) > 20:
+            file.unlink()
+    (folder / "checkpoints" / name).write_bytes(b"")  # and no digest at its end
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["status"] = "running"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = lmzoo(command("gpt", story, folder))
+    assert result.code == 0, result.err
+    assert "the best weights are lost, the last are kept" in result.err
+    assert json.loads((folder / "summary.json").read_text())["best"]["step"] == STEPS
+
+
+def test_no_run_goes_on_in_the_folder_of_another(story: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert lmzoo(command("gpt", story, one)).code == 0
+    assert lmzoo(f"{command('gpt', story, other)} --seed_everything 7").code == 0
+    before = sorted(file.name for file in (other / "checkpoints").iterdir())
+    file = one / "checkpoints" / runs.checkpoint_name(10)
+    result = lmzoo(f"fit --ckpt_path {file} --trainer.default_root_dir {other}")
+    assert result.code == 2
+    assert "holds a run with data.seed = 7, this one has 1337" in result.err
+    assert sorted(file.name for file in (other / "checkpoints").iterdir()) == before

@@ -31,6 +31,7 @@ COMMANDS = {
     "app": ("lmzoo.cli.app", "a local page to try runs by hand"),
     "export": ("lmzoo.cli.export", "write a run as safetensors, hf or onnx"),
     "check": ("lmzoo.cli.check", "prove that a model keeps the contract"),
+    "selftest": ("lmzoo.cli.selftest", "try on this machine what lmzoo promises"),
     "new": ("lmzoo.cli.new", "write a new model as an installable package"),
 }
 

@@ -46,6 +46,7 @@ FIT = (  # sections of fit
     "early_stopping",
     "freeze",
     "ema",
+    "spike_guard",
     "checkpoints",
     "samples",
     "compile",

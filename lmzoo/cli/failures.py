@@ -1,6 +1,7 @@
 """How training ends early, and what libraries say meanwhile, in lmzoo's own words."""
 
 import contextlib
+import errno
 import logging
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lmzoo.cli import messages
 from lmzoo.errors import UsageError
+from lmzoo.files import ADVICE
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class AlreadyFinished(Exception):
@@ -55,6 +59,11 @@ def one_line_errors() -> Iterator[None]:
         print(finished)
     except (MisconfigurationException, ImportError) as error:
         raise UsageError(messages.shorten(str(error))) from error
+    except OSError as error:  # what writes without lmzoo's own files, as TensorBoard
+        if error.errno not in NO_ROOM:
+            raise
+        where = error.filename or "the run folder"
+        raise UsageError(f"cannot write {where}: {error.strerror}; {ADVICE}") from error
     except SystemExit as ended:
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise SystemExit(130) from None

@@ -35,9 +35,11 @@ FIXED = (
     "freeze.",
     "ema.",
     "distill.",
+    "spike_guard.",
     "seed_everything",
 )
-LATER = ("freeze.", "ema.", "data.batch_schedule")  # in an identity only if given
+# in an identity only if given
+LATER = ("freeze.", "ema.", "spike_guard.", "data.batch_schedule")
 FREE = (
     "trainer.max_steps",
     "trainer.val_check_interval",
@@ -224,6 +226,9 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
             flat[f"freeze.{key}"] = value
     if config.ema.decay is not None:
         flat["ema.decay"] = config.ema.decay
+    if config.spike_guard.enabled:
+        for key, value in config.spike_guard.as_dict().items():
+            flat[f"spike_guard.{key}"] = value
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
@@ -298,15 +303,18 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     if typed is None and (home / "manifest.json").is_file():
         folder.path = home
     folder.manifest = runs.read_manifest(folder.path)
+    if folder.manifest and folder.path.resolve() != home.resolve():
+        _require_same(folder)  # what is there already is another run's
     folder.manifest.pop("status", None)
     folder.identity = folder.manifest.get("identity", folder.identity)
 
 
-def _resume_own(folder: RunFolder) -> None:
-    """The same configuration goes on from its newest sound checkpoint."""
-    folder.manifest = runs.read_manifest(folder.path)
-    if not folder.manifest:
-        return
+def _require_same(folder: RunFolder) -> None:
+    """What a folder holds is a run of this configuration.
+
+    Raises:
+        UsageError: naming the first key that differs.
+    """
     before = folder.manifest.get("identity", {})
     for key in sorted({*before, *folder.identity}):
         if before.get(key) != folder.identity.get(key):
@@ -315,6 +323,14 @@ def _resume_own(folder: RunFolder) -> None:
                 f"one has {folder.identity.get(key)!r}; choose another "
                 f"--trainer.default_root_dir, or leave it out"
             )
+
+
+def _resume_own(folder: RunFolder) -> None:
+    """The same configuration goes on from its newest sound checkpoint."""
+    folder.manifest = runs.read_manifest(folder.path)
+    if not folder.manifest:
+        return
+    _require_same(folder)
     for file in runs.newest_first(folder.path):
         try:
             runs.verified_bytes(file)
@@ -322,5 +338,5 @@ def _resume_own(folder: RunFolder) -> None:
             folder.notes.append(f"skipped: {error}")
             continue
         folder.resume_from = file
-        folder.resumed_step = int(file.stem.removeprefix("step-"))
+        folder.resumed_step = runs.step_of(file)
         return

@@ -39,6 +39,7 @@ for how long, how fast
   --early_stopping.patience N      validations without improvement
   --early_stopping.min_relative_improvement F
   --seed_everything N
+  --spike_guard.enabled true       a loss that spikes: earlier weights, further text
   --compile true
 
 what stays as it is

@@ -280,7 +280,7 @@ def _training(stored: dict[str, Any], path: Path, request: Request) -> dict[str,
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
-    heads += ("freeze", "ema", "distill")
+    heads += ("freeze", "ema", "distill", "spike_guard")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")

@@ -64,10 +64,7 @@ def finish(cli: Any) -> None:
     counting, memory = cli.model.counting, peak_memory()  # before the closing passes
     if has(cli.datamodule, "val"):
         _final_validation(cli)
-    if checkpoints.best is not None:
-        file = folder.path / "checkpoints" / checkpoints.best["file"]
-        state = runs.read_checkpoint(file)["state_dict"]
-        cli.model.load_state_dict(state)
+    _restore_best(cli)
     summary = {
         "model": folder.model,
         "task": cli.model.task,
@@ -104,6 +101,7 @@ def finish(cli: Any) -> None:
     if line := missed(given, summary["seconds"], done):
         cli.notes.append(line)
         terminal.say(f"note: {line}")
+    cli.notes += cli.guard.notes
     summary["notes"] = list(cli.notes)
     summary["versions"] = versions()
     _log_best(cli, summary)
@@ -115,6 +113,22 @@ def finish(cli: Any) -> None:
     checkpoints.write_index(status=status, stopped=summary["stopped"])
     own_text = bool(folder.identity.get("data.path"))
     terminal.show(summary, cli.plan.request.plugins, own_text)
+
+
+def _restore_best(cli: Any) -> None:
+    """Put the best weights into the model; the last ones where they are damaged."""
+    checkpoints = cli.checkpoints
+    if checkpoints.best is None:
+        return
+    file = cli.run_folder.path / "checkpoints" / checkpoints.best["file"]
+    try:
+        state = runs.read_checkpoint(file)["state_dict"]
+    except UsageError as error:
+        cli.notes.append(f"the best weights are lost, the last are kept: {error}")
+        terminal.say(f"note: {cli.notes[-1]}")
+        checkpoints.best = checkpoints.last
+    else:
+        cli.model.load_state_dict(state)
 
 
 def measured(cli: Any, split: str) -> None:

@@ -11,6 +11,7 @@ from lmzoo.cli import messages, settings
 from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.training.checkpoints import Checkpoints
+from lmzoo.training.divergence import SpikeGuard
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.freezing import Freezing
 from lmzoo.training.telemetry import Samples
@@ -57,6 +58,7 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
     parser.add_lightning_class_args(Checkpoints, "checkpoints")
     parser.add_lightning_class_args(Samples, "samples")
     parser.add_lightning_class_args(Freezing, "freeze")
+    parser.add_lightning_class_args(SpikeGuard, "spike_guard")
     parser.add_argument(
         "--distill.weight",
         type=float,

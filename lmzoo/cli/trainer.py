@@ -156,7 +156,8 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
-        callbacks += [self.freezing, FrozenFeatures()]
+        self.guard = init["spike_guard"]
+        callbacks += [self.freezing, FrozenFeatures(), self.guard]
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
@@ -271,6 +272,7 @@ class TrainCLI(LightningCLI):
         folder = self.run_folder
         assert folder is not None
         self.checkpoints.folder = self.samples.folder = folder.path
+        self.guard.folder = folder.path
         self.checkpoints.stored = folder.stored(self.datamodule)
         step = folder.resumed_step
         events = TensorBoardLogger(
@@ -299,6 +301,8 @@ class TrainCLI(LightningCLI):
         if line := refusal(self.model) or misshapen(self.model):
             raise UsageError(line)
         config = self.config[self.command]
+        averaged = config.ema.decay is not None
+        self.guard.require(self.model, self.datamodule, averaged)
         if not self.model.counting:
             settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
         optimizers.rehearse(self.model)

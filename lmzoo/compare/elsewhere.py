@@ -30,6 +30,13 @@ def parcel(job: Job) -> tuple[Job, str]:
     return job, str(Path.cwd())
 
 
+# those that ``fit`` heeds: see lmzoo.training.interruption
+STOPPING = {
+    getattr(signal, f"SIG{name}", None)
+    for name in ("INT", "TERM", "HUP", "USR1", "USR2")
+}
+
+
 def run_cell(job: Job, folder: str) -> Outcome:
     """Run the job from ``folder``, where its relative paths mean what they meant."""
     with contextlib.chdir(folder):
@@ -38,7 +45,7 @@ def run_cell(job: Job, folder: str) -> Outcome:
 
 def was_stopped(code: int) -> bool:
     """Whether a signal ended the process; ``fit`` saves first and tells by 128 + it."""
-    return code < 0 or code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    return code < 0 or code - 128 in STOPPING
 
 
 def told_by(code: int) -> str:

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import Diverged, UsageError
 
 PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
 
@@ -106,6 +106,7 @@ class Member(LightningModule):
         self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
         self.grad_norm: Tensor | None = None
         self.penalised: dict[str, Tensor] = {}  # of the last step, beside its loss
+        self.step_loss: Tensor | None = None  # of a step's micro-batches, added up
         self._skipped = 0
 
     @classmethod
@@ -271,43 +272,64 @@ class Member(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Add up the loss of this step where it is; it is looked at once a step."""
+        seen = loss.detach()
+        self.step_loss = seen if self.step_loss is None else self.step_loss + seen
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by norm, and stop before the step if a gradient is not finite.
+        """Clip by norm; stop before the step if loss or gradient is not finite.
 
         Lightning's own clipping refuses fused optimizers under mixed precision.
+
+        Raises:
+            Diverged: loss or gradient is not finite; several times in a row where a
+                gradient scaler leaves such steps out.
         """
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         grads = [p.grad for p in parameters if p.grad is not None]
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        self.grad_norm = nn.utils.get_total_norm(grads)
-        if torch.isfinite(self.grad_norm):
+        norm = nn.utils.get_total_norm(grads)
+        self.grad_norm = getattr(norm, "full_tensor", norm.detach)()  # of all shards
+        loss, self.step_loss = self.step_loss, None
+        if self._finite(self.grad_norm, loss):
             self._skipped = 0
         else:
             self._skipped += 1
             scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
             if not scaled or self._skipped >= PATIENCE_OF_SCALER:
-                self._diverged()
+                self._diverged(loss)
             return  # the gradient scaler leaves this step out and lowers its scale
         if gradient_clip_val and gradient_clip_algorithm != "value":
             nn.utils.clip_grads_with_norm_(
                 parameters, gradient_clip_val, self.grad_norm
             )
 
+    def _finite(self, norm: Tensor, loss: Tensor | None) -> bool:
+        """Whether both are; one look at the device, one answer in all processes."""
+        finite = bool(torch.isfinite(norm if loss is None else norm + loss.to(norm)))
+        if getattr(self._trainer, "world_size", 1) == 1:
+            return finite
+        return self.trainer.strategy.reduce_boolean_decision(finite)
+
     def _trainer_plugin(self) -> Any:
         return getattr(self._trainer, "precision_plugin", None)
 
-    def _diverged(self) -> NoReturn:
+    def _diverged(self, loss: Tensor | None) -> NoReturn:
         clipped = getattr(self._trainer, "gradient_clip_val", None)
         clip = "" if clipped else ", or clip with --trainer.gradient_clip_val 1"
-        raise UsageError(
-            f"training diverged: the gradient is not finite at step "
-            f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
+        what = "the gradient is not finite"
+        if loss is not None and not torch.isfinite(loss):
+            what = f"the loss is {float(loss)}"
+        raise Diverged(
+            f"training diverged: {what} at step {self.global_step}; nothing was "
+            f"updated. Lower --optimizer.lr{clip}"
         )
 
 

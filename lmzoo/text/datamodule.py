@@ -134,6 +134,7 @@ class TextDataModule(LightningDataModule):
         self.stride = stride
         self.protocol: str = "windows"
         self._position = 0
+        self._left_out = (0, 0)  # samples [begin, end) that are not trained on
         self._train_loader: WindowLoader | None = None
         self._prepared: Prepared | None = None
 
@@ -250,13 +251,24 @@ class TextDataModule(LightningDataModule):
         loader = self._train_loader
         return self.batch_size if loader is None else loader.sizes.at(position)
 
-    def state_dict(self) -> dict[str, int]:
-        """All that resuming needs: the position."""
-        return {"position": self.position}
+    def leave_out(self, begin: int, end: int) -> None:
+        """Do not train on the samples [begin, end); what is fetched already stays."""
+        self._left_out = (begin, end)
+        if self._train_loader is not None:
+            self._train_loader.left_out = self._left_out
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming needs: the position, and what is left out after it."""
+        state: dict[str, Any] = {"position": self.position}
+        if self.position < self._left_out[1]:
+            state["left_out"] = list(self._left_out)
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a stored position."""
         self.position = int(state_dict["position"])
+        begin, end = state_dict.get("left_out", (0, 0))
+        self.leave_out(int(begin), int(end))
 
     # loaders
 
@@ -297,6 +309,7 @@ class TextDataModule(LightningDataModule):
             world_size,
             BatchSizes(self.batch_size, self.batch_schedule, batches),
         )
+        self._train_loader.left_out = self._left_out
         return self._train_loader
 
     def val_dataloader(self) -> EvalLoader | list[Any]:

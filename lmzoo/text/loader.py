@@ -79,6 +79,7 @@ class WindowLoader:
         self.order = order
         self.seed = seed
         self.position = position
+        self.left_out = (0, 0)  # samples [begin, end) that are not yielded
         self._targets = len(tokens) - 1
         if self._targets < context_length:
             raise UsageError(too_short("training", len(tokens), context_length + 1))
@@ -117,10 +118,15 @@ class WindowLoader:
         return _divided(self._targets // self.batch_size, self.context_length)
 
     def __iter__(self) -> Iterator[Batch]:
-        position = self.position
+        position = self._allowed(self.position)
         while True:
             yield self.batch(position)
-            position += self.sizes.at(position)
+            position = self._allowed(position + self.sizes.at(position))
+
+    def _allowed(self, position: int) -> int:
+        """``position``, or the first after it that is not left out."""
+        begin, end = self.left_out
+        return end if begin <= position < end else position
 
     def batch(self, position: int) -> Batch:
         """This rank's rows of the batch whose first sample is ``position``."""

@@ -17,11 +17,12 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
 
 from lmzoo import __version__, files, portable, runs
-from lmzoo.errors import UsageError
+from lmzoo.errors import Diverged, UsageError
 from lmzoo.registry import models
+from lmzoo.training.carried import gather_rows, own_rows
+from lmzoo.training.divergence import require_finite
 from lmzoo.training.interruption import Interrupted, Interruption
 from lmzoo.training.watcher import Watcher
 
@@ -130,7 +131,7 @@ class Checkpoints(Watcher, Checkpoint):
         if history or told:
             self._save(trainer, {})
         if told:
-            self._interruption.stop()
+            self._interruption.stop(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
@@ -144,7 +145,7 @@ class Checkpoints(Watcher, Checkpoint):
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
         if self._interruption.pending(trainer):
-            self._interruption.stop()
+            self._interruption.stop(trainer)
         self._since = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -165,13 +166,18 @@ class Checkpoints(Watcher, Checkpoint):
         """Stop the clock; what was saved stays as it is."""
         self._stop_clock()
         self._interruption.restore()
-        told = isinstance(exception, KeyboardInterrupt | Interrupted)
-        if told and trainer.is_global_zero:
-            step = self.last["step"] if self.last else 0
-            print(
-                f"interrupted; the same command goes on after step {step:,}",
-                file=sys.stderr,
-            )
+        if not trainer.is_global_zero:
+            return
+        step = self.last["step"] if self.last else 0
+        if isinstance(exception, KeyboardInterrupt | Interrupted):
+            said = f"interrupted; the same command goes on after step {step:,}"
+        elif isinstance(exception, Diverged) and self.last and self.folder:
+            file = self.folder / "checkpoints" / self.last["file"]
+            said = f"kept: the last checkpoint, of step {step:,}, in {file}"
+        else:
+            return
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print(said, file=sys.stderr)
 
     # ---- what -------------------------------------------------------------------
 
@@ -190,6 +196,7 @@ class Checkpoints(Watcher, Checkpoint):
     def _save(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         if self.folder is None:
             return
+        require_finite(trainer)
         record = {
             "file": runs.checkpoint_name(trainer.global_step),
             "step": trainer.global_step,
@@ -315,29 +322,6 @@ def validation_follows(trainer: Trainer) -> bool:
     if not trainer.enable_validation or not isinstance(every, int):
         return False
     return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every == 0
-
-
-def gather_rows(trainer: Trainer, state: Any) -> Any:
-    """A carried state with the rows of all processes, as nested tuples."""
-    if isinstance(state, Tensor):
-        if trainer.world_size == 1:
-            return state.detach().cpu()
-        parts = trainer.strategy.all_gather(state.detach())
-        return parts.flatten(0, 1).cpu()  # (ranks, B, ...) -> (ranks * B, ...)
-    if isinstance(state, tuple | list):
-        return tuple(gather_rows(trainer, part) for part in state)
-    return state
-
-
-def own_rows(trainer: Trainer, state: Any) -> Any:
-    """This process's share of ``gather_rows``."""
-    if isinstance(state, Tensor):
-        rows = state.shape[0] // trainer.world_size
-        start = trainer.global_rank * rows
-        return state[start : start + rows].to(trainer.strategy.root_device)
-    if isinstance(state, tuple | list):
-        return tuple(own_rows(trainer, part) for part in state)
-    return state
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ check, an absolute threshold that is right at the start never stops at the end.
 """
 
 import math
+import sys
 from typing import Any, Literal
 
 import torch
@@ -131,8 +132,10 @@ class EarlyStopping(Watcher):
         """A run that was cut off right after its last check stops where it stood."""
         del pl_module
         if self.enabled and self._exhausted():
-            self.reason += "; a higher --early_stopping.patience trains on"
             trainer.should_stop = True
+            if trainer.is_global_zero:
+                hint = "a higher --early_stopping.patience trains on"
+                print(f"{self.reason}; {hint}", file=sys.stderr)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check once per step; every process takes the same decision."""

@@ -35,7 +35,8 @@ class MetricsFile(Logger):
     """``metrics.csv``: one row a logged step, appended as it happens.
 
     Args:
-        path: the file; rows beyond ``resumed_step`` are cut when a run continues.
+        path: the file; rows beyond ``resumed_step`` are cut when a run continues, and
+            what stands in a row of that step already is not written again.
         resumed_step: the step that the run continues from.
     """
 
@@ -43,6 +44,7 @@ class MetricsFile(Logger):
         super().__init__()
         self.path, self._columns = path, list(COLUMNS)
         self._resumed_step: int | None = resumed_step
+        self._kept: set[tuple[int, str]] = set()  # (step, column) before this sitting
 
     @property
     def name(self) -> str:
@@ -64,8 +66,14 @@ class MetricsFile(Logger):
         if not named:
             return
         if self._resumed_step is not None:  # the first row of this sitting
-            kept, self._resumed_step = self._resumed_step, None
-            self._rewrite([r for r in self._read() if int(r["step"]) <= kept])
+            last, self._resumed_step = self._resumed_step, None
+            kept = [row for row in self._read() if int(row["step"]) <= last]
+            self._rewrite(kept)
+            self._kept = {
+                (int(row["step"]), name) for row in kept for name in row if row[name]
+            }
+        if step is not None and {(step, name) for name in named} <= self._kept:
+            return  # it was killed between this row and its end
         if new := [name for name in named if name not in self._columns]:
             self._columns += new
             self._rewrite(self._read())
@@ -110,6 +118,7 @@ class Telemetry(Watcher):
         self._batches = 0
         self._row_tokens, self._row_seconds = 0, 0.0
         self._since: float | None = None  # end of the batch before, or None
+        self._norm: torch.Tensor | float | None = None  # of the last gradient
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -142,18 +151,23 @@ class Telemetry(Watcher):
                     term if before is None else before.to(term) + term
                 )
             self._batches += 1
+        self._norm = getattr(pl_module, "grad_norm", None)
         self._row_tokens += batch.tokens.numel() * trainer.world_size
         now = time.perf_counter()
         self._row_seconds += now - (self._since or now)
         self._since = now
         due = trainer.global_step % max(1, int(vars(trainer)["log_every_n_steps"])) == 0
         if due and not trainer.fit_loop.epoch_loop._should_accumulate():
-            self._write(trainer, pl_module)
+            self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is left."""
         if self._batches:
-            self._write(trainer, pl_module)
+            self._write(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Also where the last step was taken before this sitting: it trains nothing."""
+        self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """The row that is being summed, so that a resumed curve is the same curve."""
@@ -163,6 +177,7 @@ class Telemetry(Watcher):
             "batches": self._batches,
             "tokens": (self.tokens, self._row_tokens),
             "seconds": (self.seconds, self._row_seconds),
+            "norm": None if self._norm is None else float(self._norm),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -171,8 +186,9 @@ class Telemetry(Watcher):
         self._penalties = dict(state_dict.get("penalties", {}))  # older files have none
         self.tokens, self._row_tokens = state_dict["tokens"]
         self.seconds, self._row_seconds = state_dict["seconds"]
+        self._norm = state_dict.get("norm")  # older checkpoints have none
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _write(self, trainer: Trainer) -> None:
         row: dict[str, float] = {}
         if self._loss is not None:
             penalised = {
@@ -184,9 +200,8 @@ class Telemetry(Watcher):
         row["tokens_per_second"] = self._row_tokens / max(self._row_seconds, 1e-9)
         if trainer.optimizers:
             row["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        norm = getattr(pl_module, "grad_norm", None)
-        if norm is not None:
-            row["grad_norm"] = float(norm)
+        if self._norm is not None:
+            row["grad_norm"] = float(self._norm)
         self.latest = row
         self.tokens += self._row_tokens
         self.seconds += self._row_seconds

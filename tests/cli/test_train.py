@@ -637,3 +637,30 @@ def test_a_start_is_measured_before_the_first_step(
     without = json.loads((tmp_path / "c" / "summary.json").read_text())
     assert without["start"] is None
     assert "its start" not in without["verdict"]  # the control
+
+
+def test_an_unfinished_run_of_another_configuration_is_refused(
+    story: Path, tmp_path: Path
+) -> None:
+    """Naming what differs; --fresh starts anew beside it."""
+    folder = tmp_path / "r"
+    line = f"--data.path {story} --trainer.default_root_dir {folder} "
+    line += "--trainer.max_steps 2 --trainer.val_check_interval 1 "
+    fit(line)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["status"] = "running"  # as a kill leaves it
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = {file.name: file.read_bytes() for file in folder.glob("*.json")}
+    changes = {
+        "--optimizer.lr 0.5": "optimizer.lr = 0.004, this one has 0.5",
+        "--seed_everything 7": "data.seed = 1337, this one has 7",
+        "--spike_guard.enabled true": "spike_guard.back = None, this one has 100",
+    }
+    for change, said in changes.items():
+        result = lmzoo(f"fit --model gpt {SMALL} {line}{change}")
+        assert result.code == 2
+        assert f"holds a run with {said}" in result.err
+    assert before == {file.name: file.read_bytes() for file in folder.glob("*.json")}
+    assert fit(f"{line}--optimizer.lr 0.5 --fresh").code == 0
+    assert (folder.with_name("r-2") / "summary.json").is_file()
+    assert "resuming" in fit(line).err  # the control: the same goes on

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import Diverged, UsageError
 from lmzoo.models.base import LanguageModel, Window
 from lmzoo.models.steps import map_state, seed_for
 
@@ -101,6 +101,22 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step() -> None:
         model.configure_gradient_clipping(optimizer, 1.0, "norm")
     for old, parameter in zip(before, model.parameters(), strict=True):
         assert torch.equal(old, parameter)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
+    """Also where its gradient is, and in any micro-batch of the step."""
+    model = Tiny(5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for loss in (1.0, 2.0):  # the control
+        model.on_before_backward(torch.tensor(loss))
+    model.configure_gradient_clipping(optimizer, 1.0, "norm")
+    for loss in (1.0, value, 2.0):
+        model.on_before_backward(torch.tensor(loss))
+    with pytest.raises(Diverged, match=f"the loss is {value} at step 0"):
+        model.configure_gradient_clipping(optimizer, 1.0, "norm")
 
 
 @pytest.mark.parametrize("algorithm", [None, "norm", "value"])

@@ -28,6 +28,17 @@ def test_rows_beyond_the_resumed_step_are_cut(tmp_path: Path) -> None:
     ]
 
 
+def test_a_row_that_stands_already_is_not_written_twice(tmp_path: Path) -> None:
+    """A run that is killed after its last row trains nothing when it goes on."""
+    path = tmp_path / "metrics.csv"
+    MetricsFile(path).log_metrics({"train/nll": 1.0, "tokens_per_second": 9.0}, 10)
+    again = MetricsFile(path, resumed_step=10)
+    again.log_metrics({"train/nll": 1.0, "tokens_per_second": 7.0}, 10)
+    again.log_metrics({"val/nll": 1.5}, 10)  # the control: a figure that was missing
+    told = [(r["step"], r["train/nll"], r["val/nll"]) for r in rows(path)]
+    assert told == [("10", "1.0", ""), ("10", "", "1.5")]
+
+
 def test_a_new_name_becomes_a_column(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     log = MetricsFile(path)

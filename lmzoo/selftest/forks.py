@@ -1,0 +1,216 @@
+"""The command itself in forked processes, and the ways to end one.
+
+A fork server imports torch and Lightning once; each start of the command is then a fork
+that has only itself to do. The server runs no operation and has one thread, so what is
+forked from it is as a process that was started afresh.
+"""
+
+import importlib
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PATIENCE = 300.0  # seconds after which a process hangs
+BEGIN = "lmzoo.training.checkpoints:Checkpoints.on_train_start"
+PRELOADED = ["lmzoo.cli.trainer", "lmzoo.models.gpt", "torch.utils.tensorboard"]
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """Sends this process a signal when a function is called.
+
+    Attributes:
+        place: "module:Class.method" or "module:function".
+        count: at which of its calls.
+        naming: only calls whose first arguments hold this in their words count.
+        after: once the call has returned, not before it.
+        number: the signal.
+    """
+
+    place: str
+    count: int = 1
+    naming: str = ""
+    after: bool = False
+    number: int = signal.SIGKILL
+
+    def lay(self) -> None:
+        """Put the fuse into this process."""
+        left = [self.count]
+
+        def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+            @wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                named = self.naming in " ".join(map(str, args[:2]))
+                left[0] -= named
+                now = named and left[0] == 0
+                if now and not self.after:
+                    os.kill(os.getpid(), self.number)
+                result = function(*args, **kwargs)
+                if now and self.after:
+                    os.kill(os.getpid(), self.number)
+                return result
+
+            return call
+
+        replace(self.place, wrapped)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code; minus the signal that ended it.
+        began: whether training had begun.
+        trained: seconds since then.
+        said: its last line on standard error.
+    """
+
+    code: int
+    began: bool
+    trained: float
+    said: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed outright."""
+        return self.code == -signal.SIGKILL
+
+
+def replace(place: str, change: Callable[[Any], Any]) -> None:
+    """Put ``change(function)`` where ``place`` ("module:Class.method") names one."""
+    module, _, path = place.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    setattr(owner, name, change(getattr(owner, name)))
+
+
+def command(
+    line: str,
+    log: Path,
+    fuses: Sequence[Fuse] = (),
+    delay: float | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Ended:
+    """Run ``lmzoo LINE`` in a forked process until it ends.
+
+    Args:
+        line: the words after ``lmzoo``.
+        log: what it prints is added to this file; its folder also has the cache.
+        fuses: laid into it before it starts.
+        delay: seconds after the beginning of training at which it is killed.
+        prepare: a module's function, called in the process before anything else.
+    """
+    reader, writer = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(
+        target=_command, args=(line.split(), str(log), fuses, prepare, writer)
+    )
+    process.start()
+    writer.close()
+    began = _began(reader, process.sentinel)
+    started = time.perf_counter()
+    if began and delay is not None and not wait([process.sentinel], timeout=delay):
+        process.kill()
+    process.join(PATIENCE)
+    trained = time.perf_counter() - started
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return Ended(1, began, trained, f"hung for {PATIENCE:.0f} s")
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), "")
+    return Ended(process.exitcode, began, trained, said)
+
+
+def apart(function: Callable[..., None], *args: Any) -> int:
+    """Call a module's function in a forked process; its exit code."""
+    process = _CONTEXT.Process(target=function, args=args)
+    process.start()
+    process.join(PATIENCE)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return process.exitcode if process.exitcode is not None else 1
+
+
+def killed_during(function: Callable[..., None], delay: float, *args: Any) -> None:
+    """Call a module's function in a forked process and kill it.
+
+    Args:
+        function: takes a connection before ``args``, into which it says that it begins.
+        delay: seconds after that at which it is killed.
+        args: of the function.
+    """
+    reader, writer = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=function, args=(writer, *args))
+    process.start()
+    writer.close()
+    if _began(reader, process.sentinel):
+        wait([process.sentinel], timeout=delay)
+    process.kill()
+    process.join()
+
+
+def _began(reader: Connection, sentinel: int) -> bool:
+    """Wait for the beginning of training, or for the end of the process."""
+    ready = wait([reader, sentinel], timeout=PATIENCE)
+    with reader:
+        try:
+            return reader in ready and bool(reader.recv_bytes())
+        except EOFError:
+            return False
+
+
+def _command(
+    argv: list[str],
+    log: str,
+    fuses: Sequence[Fuse],
+    prepare: Callable[[], None] | None,
+    writer: Connection,
+) -> None:
+    """In the forked process: be the command."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ["LMZOO_CACHE"] = str(Path(log).parent / "cache")
+    as_at_a_prompt()
+    sys.argv = ["lmzoo", *argv]
+    if prepare is not None:
+        prepare()
+    replace(BEGIN, lambda function: _told(function, writer))
+    for fuse in fuses:
+        fuse.lay()
+    runpy.run_module("lmzoo", run_name="__main__")
+
+
+def as_at_a_prompt() -> None:
+    """In this process: one thread, and signals as a shell's foreground has them."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # "&" has it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so has nohup
+
+
+def _told(function: Callable[..., Any], writer: Connection) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        writer.send_bytes(b"began")
+        return function(*args, **kwargs)
+
+    return call
+
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(PRELOADED)

@@ -1,0 +1,102 @@
+"""``lmzoo selftest``: one line a check, a table, a page, and an exit code."""
+
+import contextlib
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lmzoo.cli import selftest
+from lmzoo.selftest.outcome import EFFORTS, Outcome
+from tests.cli.runner import lmzoo
+
+
+def outcome(**changes) -> Outcome:
+    given = {
+        "name": "kills",
+        "claim": "a killed run is the same run",
+        "tried": 12,
+        "held": 12,
+        "control": "stock: 0 of 7",
+        "control_failed": True,
+        "details": [],
+        "seconds": 1.5,
+    }
+    return Outcome(**{**given, **changes})
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """One check, whose outcome a test decides; what it was asked for."""
+    asked = SimpleNamespace(outcome=outcome(), effort=None)
+
+    def run(folder: Path, effort) -> Outcome:
+        asked.effort = effort
+        return asked.outcome
+
+    monkeypatch.setattr(selftest, "CHECKS", {"kills": "a killed run is the same"})
+    monkeypatch.setattr(selftest, "_check", lambda name: run)
+    return asked
+
+
+def test_what_holds(check: SimpleNamespace, tmp_path: Path) -> None:
+    for file in ("page.html", "page.md"):
+        result = lmzoo_selftest(f"--quick --report {tmp_path / file}")
+        assert result.code == 0
+        assert check.effort is EFFORTS["quick"]
+        assert "holds   kills: 12 of 12; control: stock: 0 of 7 (1.5 s)" in result.out
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        for words in ("1 of 1 promise held", "12 of 12", "stock: 0 of 7", "lightning"):
+            assert words in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"held": 11, "details": ["gpt-4: tensors differ"]}, "gpt-4: tensors differ"),
+        ({"control_failed": False}, "12 of 12, but the control passes"),
+    ],
+)
+def test_what_is_broken(
+    changes: dict, said: str, check: SimpleNamespace, tmp_path: Path
+) -> None:
+    check.outcome = outcome(**changes)
+    result = lmzoo_selftest(f"--report {tmp_path / 'page.html'}")
+    assert result.code == 1
+    assert "BROKEN  kills" in result.out
+    assert said in result.out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "What failed: kills" in page
+
+
+def test_what_was_skipped_breaks_nothing(check: SimpleNamespace) -> None:
+    check.outcome = outcome(skipped="needs two cores")
+    result = lmzoo_selftest("--long")
+    assert result.code == 0
+    assert check.effort is EFFORTS["long"]
+    assert "skipped kills: needs two cores" in result.out
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--only kill", "no check 'kill'"),
+        ("--report page.pdf", "ends in .html or .md"),
+        ("--quick --long", "not allowed with"),
+        ("--nope", "--nope"),
+    ],
+)
+def test_mistakes(line: str, said: str) -> None:
+    result = lmzoo(f"selftest {line}")
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+
+
+def lmzoo_selftest(line: str):
+    """The command itself, with what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = selftest.run(line.split())
+    return SimpleNamespace(code=code, out=out.getvalue())

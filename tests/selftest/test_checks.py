@@ -1,0 +1,82 @@
+"""The other checks, each with one case, and their controls."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmzoo import runs
+from lmzoo.selftest import damage, divergence, places, saves, signals, stock
+from lmzoo.selftest.stories import Recipe, Stage
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    made = Stage(Recipe("gpt", 4), tmp_path_factory.mktemp("checks") / "gpt")
+    assert made.play() == ""
+    return made
+
+
+def test_a_signal_inside_accumulation(stage: Stage) -> None:
+    case = signals.Case("told", (15,), "inside accumulation")
+    assert signals.tell(stage, case) == []
+    wrong = signals.Case("wrong", (15, 15), "inside accumulation")
+    signals.PLACES["nowhere"] = (signals.PLACES["inside accumulation"][0], 3)
+    try:
+        found = signals.tell(stage, signals.Case("late", (15,), "nowhere"))
+    finally:
+        del signals.PLACES["nowhere"]
+    assert found == ["late: saved at step 8, not 3"]
+    assert signals.tell(stage, wrong) == []
+
+
+def test_a_loss_that_is_nan(stage: Stage) -> None:
+    assert divergence.stops(stage, "the loss is NaN") == []
+
+
+def test_a_damaged_run_goes_on(stage: Stage) -> None:
+    assert damage.goes_on(stage, "the newest is empty") == []
+
+
+def test_a_full_disk_and_then_room(stage: Stage) -> None:
+    name = "limited"
+    assert saves.refused(stage, name, "too large", places.no_large_files)
+    # nothing was saved before: the control. After a checkpoint has been:
+    stage.run(name, saves.INDEXED)
+    assert saves.refused(stage, name, "too large", places.no_large_files) == []
+    assert stage.finish(name) == []
+
+
+def test_a_killed_saver_tears_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    assert saves.killed(folder, tmp_path, 3) == [[], [], []]
+    torn = folder / runs.checkpoint_name(1)
+    runs.write_checkpoint({"weight": torch.zeros(3)}, torn)
+    assert saves.sound(torn)
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert not saves.sound(torn)
+
+
+def test_damage_is_counted(stage: Stage, tmp_path: Path) -> None:
+    file = runs.newest_first(stage.whole)[0]
+    content = file.read_bytes()
+    assert damage.flipped(damage.flipped(content, 77), 77) == content
+    assert damage.unnoticed(file, "none") == "none: not noticed"  # the control
+    copy = tmp_path / file.name
+    copy.write_bytes(damage.flipped(content, 77))
+    assert damage.unnoticed(copy, "bit 77") == ""
+
+
+def test_stock_lightning_does_not_resume_exactly(tmp_path: Path) -> None:
+    exact, points = stock.resumes(tmp_path)
+    assert exact < points == 7
+
+
+def test_a_small_disk_or_none(tmp_path: Path) -> None:
+    with places.small_disk(tmp_path / "disk", 1_000_000) as mounted:
+        if mounted:
+            with pytest.raises(OSError, match="No space left"):
+                (tmp_path / "disk" / "large").write_bytes(bytes(2_000_000))
+    mounts = subprocess.run(["cat", "/proc/mounts"], capture_output=True, text=True)
+    assert str(tmp_path) not in mounts.stdout
