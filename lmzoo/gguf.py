@@ -7,6 +7,7 @@ tensors come back as float32, as near to what they were as the file holds them.
 import contextlib
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from lmzoo.errors import UsageError, first_line
+from lmzoo.models.described import described
+from lmzoo.rebuild import limited
 
 SUFFIX = ".gguf"
 MAGIC = b"GGUF"
+HEAD = struct.Struct("<4sIQQ")  # magic, version, how many tensors and settings
+SMALLEST = 8  # bytes of one: the length of its name
 
 
 def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
@@ -30,9 +35,7 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         UsageError: no GGUF file, damaged, of an architecture that transformers does not
             read, or a package is missing.
     """
-    with file.open("rb") as opened:
-        if opened.read(len(MAGIC)) != MAGIC:
-            raise UsageError(f"{file} is no GGUF file: it does not begin with GGUF")
+    count = _count(file)
     try:
         # optional: the hf extra
         from transformers.integrations.gguf.gguf_tokenizer_mapping import (
@@ -46,21 +49,43 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         # the library draws a progress bar; a command's output is its own
         with contextlib.redirect_stderr(io.StringIO()):
             config = _plain(load_gguf_checkpoint(str(file))["config"])
-            architecture, described, starts = get_gguf_tokenizer(str(file))
-            tokenizer, _ = convert_gguf_tokenizer(architecture, described)
+            architecture, stated, starts = get_gguf_tokenizer(str(file))
+            tokenizer, _ = convert_gguf_tokenizer(architecture, stated)
             parsed = load_gguf_checkpoint(
-                str(file), return_tensors=True, model_to_load=_skeleton(config)
+                str(file), return_tensors=True, model_to_load=_skeleton(config, count)
             )
-        text = _settled(tokenizer, len(described["tokens"]), starts)
+        text = _settled(tokenizer, len(stated["tokens"]), starts)
     except ImportError as error:
         raise UsageError(
             f"{file}: GGUF files need transformers and gguf: pip install 'lmzoo[hf]'"
         ) from error
-    except Exception as error:  # a damaged file can break a parser in any way
+    except BaseException as error:
+        # a damaged file can break a parser in any way; a Rust panic is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
         raise UsageError(
             f"{file}: transformers cannot read this GGUF file ({first_line(error)})"
         ) from error
     return config, parsed["tensors"], text
+
+
+def _count(file: Path) -> int:
+    """How many tensors the file says it has, if it can.
+
+    Raises:
+        UsageError: no GGUF file, or too short for what it says.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(HEAD.size)
+    if len(head) < HEAD.size or not head.startswith(MAGIC):
+        raise UsageError(f"{file} is no GGUF file: it does not begin with GGUF")
+    _, _, count, pairs = HEAD.unpack(head)
+    if (count + pairs) * SMALLEST > file.stat().st_size:
+        raise UsageError(
+            f"{file}: {count:,} tensors and {pairs:,} settings cannot stand in a file "
+            f"of its size; it is damaged"
+        )
+    return count
 
 
 def _settled(tokenizer: Any, rows: int, starts: dict[str, Any]) -> str:
@@ -80,13 +105,13 @@ def _settled(tokenizer: Any, rows: int, starts: dict[str, Any]) -> str:
     return json.dumps(spec)
 
 
-def _skeleton(config: dict[str, Any]) -> Any:
-    """The network without memory, for the names of its tensors."""
+def _skeleton(config: dict[str, Any], count: int) -> Any:
+    """The network without memory, for the names of its ``count`` tensors."""
     from transformers import AutoConfig, AutoModelForCausalLM  # the hf extra
 
-    described = dict(config)
-    whole = AutoConfig.for_model(described.pop("model_type"), **described)
-    with torch.device("meta"):
+    kind, settings = described(config)
+    whole = AutoConfig.for_model(kind, **settings)
+    with limited(count), torch.device("meta"):
         return AutoModelForCausalLM.from_config(whole, trust_remote_code=False)
 
 

@@ -32,6 +32,7 @@ FLOORS = [
         "gguf",
         "hub",
         "rebuild",
+        "unpacking",
         "portable",
         "export",
         "onnx",
@@ -40,13 +41,14 @@ FLOORS = [
     },
     {"analysis", "compare", "web"},
     {"study"},
+    {"selftest"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "lora", "member", "steps"}  # architecture files
+SHARED_BY_MODELS = {"base", "described", "layers", "lora", "member", "steps"}
 OPTIONAL = {
     "captum",
     "fastapi",

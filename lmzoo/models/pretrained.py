@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lmzoo.errors import UsageError, first_line
 from lmzoo.models import lora
 from lmzoo.models.base import LanguageModel, Window
+from lmzoo.models.described import described
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
     "model_type": "gpt2",
@@ -202,12 +203,9 @@ def _build(source: dict[str, Any]) -> Any:
         raise UsageError(
             "this model needs the transformers library: pip install 'lmzoo[hf]'"
         ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
+    kind, settings = described(source)
     try:
-        config = AutoConfig.for_model(kind, **described)
+        config = AutoConfig.for_model(kind, **settings)
         return AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, trust_remote_code=False
         )

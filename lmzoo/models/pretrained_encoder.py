@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lmzoo.errors import UsageError, first_line
+from lmzoo.models.described import described
 from lmzoo.models.member import Member
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -76,12 +77,9 @@ def _build(source: dict[str, Any]) -> Any:
         raise UsageError(
             "this model needs the transformers library: pip install 'lmzoo[hf]'"
         ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
+    kind, settings = described(source)
     try:
-        config = AutoConfig.for_model(kind, **described)
+        config = AutoConfig.for_model(kind, **settings)
         network = AutoModel.from_config(
             config, dtype=torch.float32, trust_remote_code=False
         )

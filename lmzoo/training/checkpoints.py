@@ -22,6 +22,7 @@ from torch import Tensor
 from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
+from lmzoo.training import restoring
 from lmzoo.training.interruption import Interrupted, Interruption
 
 MINIMISED = ("nll", "perplexity", "bits_per_char", "bits_per_byte")
@@ -84,6 +85,8 @@ class Checkpoints(Checkpoint):
         self.last: dict[str, Any] | None = None
         self.history: list[dict[str, Any]] = []  # every validation: step and metrics
         self.seconds = 0.0  # spent training, restarts included
+        self._saved: Any = (0, 0)  # states of optimizers and schedules, in the file
+        self.begun = False  # whether all that is resumed from has been taken up
         self._since: float | None = None
         self._interruption = Interruption()
 
@@ -91,6 +94,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
+        if trainer.ckpt_path is not None:
+            restoring.require_fitting(trainer, self._saved)
+        self.begun = True
         self._fetch_best(trainer)
         self._interruption.install()
         self._since = time.perf_counter()
@@ -119,7 +125,12 @@ class Checkpoints(Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
+        self.begun = True
         self._stop_clock()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is left to take up."""
+        self.begun = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, after every other callback has seen this validation."""
@@ -249,7 +260,9 @@ class Checkpoints(Checkpoint):
         Raises:
             UsageError: a file name that would lead out of the run folder.
         """
-        for record in filter(None, (state_dict["best"], state_dict["last"])):
+        for record in (state_dict["best"], state_dict["last"]):
+            if record is None:
+                continue
             if not runs.is_checkpoint_name(record["file"]):
                 raise UsageError(
                     f"the checkpoint names {record['file']!r} as one of its run, which "
@@ -281,7 +294,17 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Hand a carried state back to the rows of this process."""
+        """Hand a carried state back to the rows of this process.
+
+        Raises:
+            UsageError: what a run goes on from is not all there.
+        """
+        if trainer.state.fn == "fit":
+            restoring.require_whole(checkpoint, trainer.ckpt_path, self.state_key)
+            states = (
+                checkpoint[name] for name in ("optimizer_states", "lr_schedulers")
+            )
+            self._saved = tuple(map(len, states))
         carried = checkpoint["lmzoo"].get("carried")
         if carried is not None:
             pl_module._carried = own_rows(trainer, carried)

@@ -1,0 +1,61 @@
+"""What a check is asked for, and what it found."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a check tries.
+
+    Attributes:
+        kills: runs killed at a random moment.
+        saves: processes killed while they save.
+        flips: single bits turned over in a checkpoint.
+        truncations: checkpoints cut short.
+        full: also what takes minutes.
+    """
+
+    kills: int
+    saves: int
+    flips: int
+    truncations: int
+    full: bool
+
+
+EFFORTS = {
+    "quick": Effort(kills=9, saves=40, flips=60, truncations=20, full=False),
+    "normal": Effort(kills=40, saves=200, flips=300, truncations=100, full=False),
+    "long": Effort(kills=120, saves=400, flips=300, truncations=100, full=True),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found.
+
+    Attributes:
+        name: one word.
+        claim: the promise, in a sentence.
+        tried: how many cases.
+        held: in how many of them the promise was kept.
+        control: what was done to the control, and that it failed.
+        control_failed: whether it did; a check whose control passes shows nothing.
+        details: a line for each case that failed.
+        seconds: that it all took.
+        skipped: why it could not be tried here; "" if it was.
+    """
+
+    name: str
+    claim: str
+    tried: int
+    held: int
+    control: str
+    control_failed: bool
+    details: list[str]
+    seconds: float
+    skipped: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every case kept the promise, and the control did not."""
+        return self.held == self.tried and self.control_failed
