@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lmzoo import gguf_header
 from lmzoo.errors import UsageError, first_line
+from lmzoo.models.described import described
 from lmzoo.rebuild import limited
 
 SUFFIX = ".gguf"
@@ -45,21 +46,20 @@ def read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         # the library draws a progress bar; a command's output is its own
         with contextlib.redirect_stderr(io.StringIO()):
             config = _plain(load_gguf_checkpoint(str(file))["config"])
-            architecture, described, starts = get_gguf_tokenizer(str(file))
-            tokenizer, _ = convert_gguf_tokenizer(architecture, described)
-            with limited(count, file):
-                skeleton = _skeleton(config)
+            architecture, stated, starts = get_gguf_tokenizer(str(file))
+            tokenizer, _ = convert_gguf_tokenizer(architecture, stated)
             parsed = load_gguf_checkpoint(
-                str(file), return_tensors=True, model_to_load=skeleton
+                str(file), return_tensors=True, model_to_load=_skeleton(config, count)
             )
-        text = _settled(tokenizer, len(described["tokens"]), starts)
+        text = _settled(tokenizer, len(stated["tokens"]), starts)
     except ImportError as error:
         raise UsageError(
             f"{file}: GGUF files need transformers and gguf: pip install 'lmzoo[hf]'"
         ) from error
-    except UsageError:  # one line already
-        raise
-    except Exception as error:  # a damaged file can break a parser in any way
+    except BaseException as error:
+        # a damaged file can break a parser in any way; a Rust panic is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+            raise
         raise UsageError(
             f"{file}: transformers cannot read this GGUF file ({first_line(error)})"
         ) from error
@@ -83,13 +83,13 @@ def _settled(tokenizer: Any, rows: int, starts: dict[str, Any]) -> str:
     return json.dumps(spec)
 
 
-def _skeleton(config: dict[str, Any]) -> Any:
-    """The network without memory, for the names of its tensors."""
+def _skeleton(config: dict[str, Any], count: int) -> Any:
+    """The network without memory, for the names of its ``count`` tensors."""
     from transformers import AutoConfig, AutoModelForCausalLM  # the hf extra
 
-    described = dict(config)
-    whole = AutoConfig.for_model(described.pop("model_type"), **described)
-    with torch.device("meta"):
+    kind, settings = described(config)
+    whole = AutoConfig.for_model(kind, **settings)
+    with limited(count), torch.device("meta"):
         return AutoModelForCausalLM.from_config(whole, trust_remote_code=False)
 
 

@@ -18,7 +18,10 @@ from torch.nn.modules import module as hooks
 from lmzoo.errors import UsageError, first_line
 from lmzoo.models.member import Member
 from lmzoo.registry import models
+from lmzoo.unpacking import elements_held, require_tensors
 
+SMALL, LARGE = 1 << 16, 1 << 27  # numbers, in a model and in its buffers
+DEEPEST = 20  # levels of an argument
 PARTS = 1000, 50  # modules and parameters that may be built: some, and more per tensor
 
 
@@ -34,9 +37,11 @@ def rebuild(
         UsageError: see ``build_model``; or a tensor is missing, unknown, or of another
             shape than the model's. Nothing of the model's size is allocated then.
     """
-    with limited(len(tensors), path), torch.device("meta"):
+    require_tensors(tensors, path)
+    with limited(len(tensors)), torch.device("meta"):
         skeleton = build_model(name, arguments, path)
     state = _complete(skeleton, tensors, name, path)
+    _require_held(skeleton, elements_held(tensors), path)
     model = build_model(name, arguments, path)
     model.load_state_dict(state)
     return model.eval()
@@ -82,22 +87,24 @@ def build_model(name: str, arguments: dict[str, Any], path: Path) -> Member:
         ) from error
 
 
-def check_plain(value: Any, where: str) -> None:
+def check_plain(value: Any, where: str, depth: int = 0) -> None:
     """Refuse anything but JSON values, and keys that could name code.
 
     Raises:
         UsageError: naming ``where`` and the offending key or type.
     """
+    if depth > DEEPEST:
+        raise UsageError(f"{where}: lists in lists, more than {DEEPEST} deep")
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str) or key.startswith("_"):
                 raise UsageError(f"{where}: the key {key!r} is not allowed")
             if key in ("class_path", "init_args", "dict_kwargs"):
                 raise UsageError(f"{where}: the key {key!r} could name code; refused")
-            check_plain(item, where)
+            check_plain(item, where, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            check_plain(item, where)
+            check_plain(item, where, depth + 1)
     elif not (value is None or isinstance(value, str | int | float | bool)):
         raise UsageError(f"{where}: {type(value).__name__} is not a plain value")
 
@@ -143,8 +150,26 @@ def _misfit(path: Path, name: str, why: str) -> UsageError:
     )
 
 
+def _require_held(skeleton: Member, held: int, path: Path) -> None:
+    """Refuse a model of more numbers than the file holds: one may stand for many there.
+
+    Buffers that no file holds (a mask, a rotation) may be large, but not without end.
+
+    Raises:
+        UsageError: it would take far more memory than the file.
+    """
+    kept = {id(t): t.numel() for t in skeleton.state_dict(keep_vars=True).values()}
+    more = {id(b): b.numel() for b in skeleton.buffers() if id(b) not in kept}
+    size = sum(kept.values())
+    if size > 2 * held + SMALL or sum(more.values()) > 2 * held + LARGE:
+        raise UsageError(
+            f"{path}: its description asks for {size + sum(more.values()):,} numbers, "
+            f"and it holds {held:,}; it was changed, or is damaged"
+        )
+
+
 @contextmanager
-def limited(count: int, path: Path) -> Iterator[None]:
+def limited(count: int) -> Iterator[None]:
     """Stop a model from building very many more parts than there are tensors."""
     built, limit = 0, PARTS[0] + PARTS[1] * count
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,10 +30,12 @@ from lmzoo.report.words import some, with_article
 from lmzoo.scoring import Score, score
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer, from_state
+from lmzoo.unpacking import require_form, unpack
 
 FORMAT = 1
 SPANS = "spans.bin"  # of the training text, in the run folder
 SHOWN = 3  # files of a folder that is no model, in a message
+MANIFEST = {"identity": dict, "data": dict, "budget": dict, "max_steps": int}
 MARK = b"lmzoo:sha256:"  # then 64 hexadecimal digits, at the very end of the file
 TRAILER = len(MARK) + 64
 
@@ -89,8 +90,19 @@ class Run:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the model was trained with."""
-        return from_state(self.stored["tokenizer"])
+        """The tokenizer that the model was trained with.
+
+        Raises:
+            UsageError: no tokenizer's state, or one of another vocabulary.
+        """
+        tokenizer = from_state(self.stored["tokenizer"])
+        rows = self.stored["arguments"].get("vocab_size", tokenizer.vocab_size)
+        if rows != tokenizer.vocab_size:
+            raise UsageError(
+                f"{self.path}: its tokenizer has {tokenizer.vocab_size:,} ids and its "
+                f"model {rows!r}; they do not belong together"
+            )
+        return tokenizer
 
     @property
     def model(self) -> LanguageModel:
@@ -158,9 +170,14 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> str:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     body = buffer.getbuffer()
-    digest = hashlib.sha256(body).hexdigest()
-    write_atomically(path, body, MARK + digest.encode())
-    return digest
+    end = trailer(body)
+    write_atomically(path, body, end)
+    return end[len(MARK) :].decode()
+
+
+def trailer(body: bytes | memoryview) -> bytes:
+    """What stands behind ``body`` in a checkpoint file: a mark and its SHA-256."""
+    return MARK + hashlib.sha256(body).hexdigest().encode()
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -178,31 +195,19 @@ def read_tensors(path: Path) -> Any:
     Raises:
         UsageError: missing, damaged, or not safe to load.
     """
-    return _loaded(path, verified_bytes(path))
-
-
-def _loaded(path: Path, body: memoryview) -> Any:
-    try:
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise UsageError(
-            f"{path} is not a checkpoint that is safe to load: {first_line(error)}"
-        ) from error
+    return unpack(verified_bytes(path), path)
 
 
 def _opened(path: Path, body: memoryview) -> dict[str, Any]:
     """The checkpoint that the verified bytes of a file are."""
-    checkpoint = _loaded(path, body)
+    checkpoint = unpack(body, path)
     stored = checkpoint.get("lmzoo") if isinstance(checkpoint, dict) else None
-    if not isinstance(stored, dict) or "state_dict" not in checkpoint:
-        raise UsageError(f"{path} was not written by lmzoo; give a run folder or .ckpt")
-    if missing := {"model", "arguments", "tokenizer"} - set(stored):
-        raise UsageError(f"{path}: {sorted(missing)[0]!r} is missing; it is damaged")
-    if stored.get("format") != FORMAT:
+    if isinstance(stored, dict) and stored.get("format", FORMAT) != FORMAT:
         raise UsageError(
-            f"{path} has format {stored.get('format')!r}, this lmzoo ({__version__}) "
+            f"{path} has format {stored['format']!r}, this lmzoo ({__version__}) "
             f"reads format {FORMAT}; upgrade lmzoo"
         )
+    require_form(checkpoint, path)
     return checkpoint
 
 
@@ -213,16 +218,24 @@ def verified_bytes(path: Path) -> memoryview:
         UsageError: missing, without a trailer, or with other bytes than were saved.
     """
     try:
-        content = memoryview(path.read_bytes())
+        if not path.is_file():  # a pipe or a device would be read for ever
+            raise UsageError(f"{path}: no such file")
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TRAILER))
+            end = file.read(TRAILER)
+            if not end.startswith(MARK):
+                raise UsageError(
+                    f"{path} does not end as an lmzoo checkpoint does: it is "
+                    f"truncated, or it is no checkpoint of lmzoo; use another "
+                    f"checkpoint of the run"
+                )
+            file.seek(0)
+            body = memoryview(file.read())[:-TRAILER]
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    body, trailer = content[:-TRAILER], bytes(content[-TRAILER:])
-    if not trailer.startswith(MARK):
-        raise UsageError(
-            f"{path} does not end as an lmzoo checkpoint does: it is truncated, or it "
-            f"is no checkpoint of lmzoo; use another checkpoint of the run"
-        )
-    if hashlib.sha256(body).hexdigest().encode() != trailer[len(MARK) :]:
+    except (MemoryError, OverflowError) as error:
+        raise UsageError(f"{path} is larger than the memory of this machine") from error
+    if trailer(body) != end:
         raise UsageError(
             f"{path} is damaged: its SHA-256 differs from the one it was saved with; "
             f"use another checkpoint of the run"
@@ -309,16 +322,24 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The run's manifest; empty if there is none.
 
     Raises:
-        UsageError: the file is there and is not JSON.
+        UsageError: the file is there, and is not what lmzoo writes.
     """
     file = folder / "manifest.json"
     if not file.is_file():
         return {}
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {first_line(error)}") from error
-    return manifest if isinstance(manifest, dict) else {}
+    if not isinstance(manifest, dict):
+        return {}
+    for key, kind in MANIFEST.items():
+        if not isinstance(manifest.get(key, kind()), kind):
+            raise UsageError(
+                f"{file}: its {key} is no {kind.__name__}; it was changed, or is "
+                f"damaged: remove it, and give the checkpoint file itself"
+            )
+    return manifest
 
 
 def read_spans(path: str | os.PathLike[str]) -> Spans | None:

@@ -255,7 +255,7 @@ def load_yaml(text: str) -> dict[str, Any]:
             raise UsageError(f"configuration {where}: {reason}") from error
     try:
         content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"configuration {where} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"configuration {where}: expected sections, given no mapping")

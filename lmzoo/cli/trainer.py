@@ -30,7 +30,7 @@ from lmzoo.cli.sections import Parser, add_classes, add_sections
 from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
-from lmzoo.training import budget, optimizers
+from lmzoo.training import budget, optimizers, restoring
 from lmzoo.training.averaging import AveragedWeights
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.distillation import teach
@@ -283,6 +283,10 @@ class TrainCLI(LightningCLI):
         return [events, MetricsFile(folder.path / "metrics.csv", step)]
 
     # ---- running --------------------------------------------------------------------
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with restoring.one_line(self.trainer, self.checkpoints):
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lmzoo.errors import UsageError, first_line
+from lmzoo.models.described import described
 
 LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 COUNTED_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -48,13 +49,10 @@ def build(source: Mapping[str, Any], *, causal: bool) -> Any:
         raise UsageError(
             "this model needs the transformers library: pip install 'lmzoo[hf]'"
         ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
+    kind, settings = described(source)
     auto = AutoModelForCausalLM if causal else AutoModel
     try:
-        config = AutoConfig.for_model(kind, **described)
+        config = AutoConfig.for_model(kind, **settings)
         return auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
     except Exception as error:  # a configuration can break the library in any way
         what = "a causal language model" if causal else "an encoder"

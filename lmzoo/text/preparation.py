@@ -124,10 +124,8 @@ def prepare(settings: Settings) -> Prepared:
     parts, notes = plan(settings)
     fixed = _fixed_tokenizer(settings, parts)
     key = _key(settings, parts, fixed)
-    kept = open_store(cache_path() / f"{key}.tokens")
-    store = kept or _open_or_build(key, settings, parts, fixed)
-    tokenizer = fixed or from_state(store.meta["tokenizer"])
-    stats = {name: SplitStats(**store.meta["stats"].get(name, {})) for name in SPLITS}
+    kept = _read(cache_path() / f"{key}.tokens", fixed)
+    store, tokenizer, stats = kept or _open_or_build(key, settings, parts, fixed)
     prepared = Prepared(settings, parts, tokenizer, store, stats)
     for part in parts:
         notes += [note for note in part.corpus.notes if note not in notes]
@@ -173,25 +171,49 @@ def _key(settings: Settings, parts: list[Part], fixed: Tokenizer | None) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()[:32]
 
 
+Kept = tuple[TokenStore, Tokenizer, dict[str, SplitStats]]
+
+
+def _read(path: Path, fixed: Tokenizer | None) -> Kept | None:
+    """What the cache holds; None where it has to be made, perhaps anew."""
+    store = open_store(path)
+    if store is None:
+        return None
+    try:
+        tokenizer = fixed or from_state(store.meta["tokenizer"])
+        found = {name: store.meta["stats"].get(name, {}) for name in SPLITS}
+        stats = {name: SplitStats(**numbers) for name, numbers in found.items()}
+    except (UsageError, LookupError, TypeError, AttributeError):
+        return None
+    numbers = [number for one in stats.values() for number in vars(one).values()]
+    sound = all(type(number) is int and number >= 0 for number in numbers)
+    return (store, tokenizer, stats) if sound and _within(store, tokenizer) else None
+
+
+def _within(store: TokenStore, tokenizer: Tokenizer) -> bool:
+    """Whether every id is one of the tokenizer's: a model looks them up unchecked."""
+    return store.largest < tokenizer.vocab_size
+
+
 def _open_or_build(
     key: str, settings: Settings, parts: list[Part], fixed: Tokenizer | None
-) -> TokenStore:
+) -> Kept:
     path = cache_folder() / f"{key}.tokens"
     with ExitStack() as held:
         # where a file system has no locks both may build, and the last one wins
         with suppress(OSError, NotImplementedError):
             held.enter_context(FileLock(path.with_suffix(".lock")))
-        store = open_store(path)
-        if store is None:
+        kept = _read(path, fixed)
+        if kept is None:
             tokenizer = fixed or _learned(settings, parts)
             _build(path, settings, parts, tokenizer)
-            store = open_store(path)
-    if store is None:
+            kept = _read(path, fixed)
+    if kept is None:
         raise UsageError(
             f"{path}: cannot be read back as it was written; check the disk or point "
             "LMZOO_CACHE to another folder"
         )
-    return store
+    return kept
 
 
 def _learned(settings: Settings, parts: list[Part]) -> Tokenizer:

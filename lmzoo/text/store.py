@@ -23,6 +23,7 @@ from lmzoo.files import replacing
 _MAGIC = b"lmzoo-t1"
 _TAIL = struct.Struct("<32sQ8s")  # SHA-256 of the footer, its length, the magic
 _CHUNK = 1 << 20
+DTYPES = ("<u2", "<u4")
 _ADVICE = "free some space or point LMZOO_CACHE to another folder"
 
 
@@ -32,10 +33,11 @@ class TokenStore:
     Attributes:
         splits: name -> ids, a read-only memory map (tokens of the split,).
         meta: what the builder added to the footer.
+        largest: the largest id; -1 if there is none.
     """
 
-    def __init__(self, path: Path, footer: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, footer: dict[str, Any], largest: int) -> None:
+        self.path, self.largest = path, largest
         self.meta: dict[str, Any] = footer["meta"]
         self.sha256: str = footer["sha256"]
         total = sum(count for _, count in footer["splits"])
@@ -53,13 +55,13 @@ def open_store(path: Path) -> TokenStore | None:
     """Open and verify; None when there is none, or it is torn or altered."""
     try:
         with open(path, "rb") as file:
-            footer = _verified_footer(file)
-        return TokenStore(path, footer)
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+            return TokenStore(path, *_verified_footer(file))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, struct.error):
         return None
 
 
-def _verified_footer(file: IO[bytes]) -> dict[str, Any]:
+def _verified_footer(file: IO[bytes]) -> tuple[dict[str, Any], int]:
+    """The footer, once it and the ids are proved to be as written; the largest id."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _TAIL.size))
     footer_digest, length, magic = _TAIL.unpack(file.read(_TAIL.size))
@@ -71,20 +73,24 @@ def _verified_footer(file: IO[bytes]) -> dict[str, Any]:
     if hashlib.sha256(raw).digest() != footer_digest:
         raise ValueError("the footer was altered")
     footer = json.loads(raw)
-    total = sum(count for _, count in footer["splits"])
-    if total * np.dtype(footer["dtype"]).itemsize != ids_bytes:
+    if footer["dtype"] not in DTYPES:
+        raise ValueError("not the ids of tokens")
+    dtype, counts = np.dtype(footer["dtype"]), [count for _, count in footer["splits"]]
+    plain = all(type(count) is int and count >= 0 for count in counts)
+    if not plain or sum(counts) * dtype.itemsize != ids_bytes:
         raise ValueError("the counts do not fit the size")
-    digest, left = hashlib.sha256(), ids_bytes
+    digest, left, largest = hashlib.sha256(), ids_bytes, -1
     file.seek(0)
     while left:
         block = file.read(min(_CHUNK, left))
         if not block:
             raise ValueError("torn while it was read")
         digest.update(block)
+        largest = max(largest, int(np.frombuffer(block, dtype).max()))
         left -= len(block)
     if digest.hexdigest() != footer["sha256"]:
         raise ValueError("the ids were altered")
-    return footer
+    return footer, largest
 
 
 def write_store(
@@ -104,7 +110,7 @@ def write_store(
     Raises:
         UsageError: the folder cannot be written, or the disk is full.
     """
-    dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+    dtype = np.dtype(DTYPES[vocab_size > 1 << 16])
     counts: dict[str, int] = {}
     digest = hashlib.sha256()
     with replacing(path, _ADVICE) as file:

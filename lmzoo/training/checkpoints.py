@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import Diverged, UsageError
 from lmzoo.registry import models
+from lmzoo.training import restoring
 from lmzoo.training.carried import gather_rows, own_rows
 from lmzoo.training.divergence import require_finite
 from lmzoo.training.interruption import Interrupted, Interruption
@@ -88,6 +89,8 @@ class Checkpoints(Watcher, Checkpoint):
         self.start: dict[str, Any] | None = None  # {"name", "metrics"} of them
         self.history: list[dict[str, Any]] = []  # every validation: step and metrics
         self.seconds = 0.0  # spent training, restarts included
+        self._saved: Any = (0, 0)  # states of optimizers and schedules, in the file
+        self.begun = False  # whether all that is resumed from has been taken up
         self._since: float | None = None
         self._interruption = Interruption()
 
@@ -105,6 +108,9 @@ class Checkpoints(Watcher, Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
+        if trainer.ckpt_path is not None:
+            restoring.require_fitting(trainer, self._saved)
+        self.begun = True
         self._fetch_best(trainer)
         self._interruption.install()
         self._since = time.perf_counter()
@@ -135,7 +141,12 @@ class Checkpoints(Watcher, Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
+        self.begun = True
         self._stop_clock()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing is left to take up."""
+        self.begun = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, after every other callback has seen this validation."""
@@ -268,7 +279,9 @@ class Checkpoints(Watcher, Checkpoint):
         Raises:
             UsageError: a file name that would lead out of the run folder.
         """
-        for record in filter(None, (state_dict["best"], state_dict["last"])):
+        for record in (state_dict["best"], state_dict["last"]):
+            if record is None:
+                continue
             if not runs.is_checkpoint_name(record["file"]):
                 raise UsageError(
                     f"the checkpoint names {record['file']!r} as one of its run, which "
@@ -301,7 +314,17 @@ class Checkpoints(Watcher, Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Hand a carried state back to the rows of this process."""
+        """Hand a carried state back to the rows of this process.
+
+        Raises:
+            UsageError: what a run goes on from is not all there.
+        """
+        if trainer.state.fn == "fit":
+            restoring.require_whole(checkpoint, trainer.ckpt_path, self.state_key)
+            states = (
+                checkpoint[name] for name in ("optimizer_states", "lr_schedulers")
+            )
+            self._saved = tuple(map(len, states))
         carried = checkpoint["lmzoo"].get("carried")
         if carried is not None:
             pl_module._carried = own_rows(trainer, carried)

@@ -40,7 +40,7 @@ def floors(data: Any, split: str = "val") -> dict[str, dict[str, float]]:
     file = Path(cache_folder()) / f"{key}.floors.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         rows = _counted(data, split)
         rows.update(_compressed(data, split))
         write_json(file, rows)

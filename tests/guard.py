@@ -1,0 +1,88 @@
+"""Sockets that reach this machine alone; what is tried beyond is refused and noted.
+
+The tests install it in their own process, and as ``sitecustomize`` in every Python
+process that they start.
+"""
+
+import contextlib
+import ipaddress
+import os
+import socket
+
+ATTEMPTS = "LMZOO_TEST_ATTEMPTS"  # the file that notes are written to
+NAMES = ("localhost", "", None)
+
+
+class Outward(OSError):
+    """Something tried to reach another machine."""
+
+
+def is_local(host: object) -> bool:
+    """Whether ``host`` is this machine: one of its addresses can be bound."""
+    if isinstance(host, bytes):
+        host = host.decode("ascii", "replace")
+    if host in NAMES or host == socket.gethostname():
+        return True
+    try:
+        address = ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return False  # a name: to look it up is to ask another machine
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
+
+
+def refuse(what: str, host: object) -> None:
+    """Note an attempt, and stop it."""
+    if file := os.environ.get(ATTEMPTS):
+        with contextlib.suppress(OSError), open(file, "a", encoding="utf-8") as notes:
+            print(what, host, file=notes)
+    raise Outward(f"a test tried to reach {host} ({what})")
+
+
+def install() -> None:
+    """Guard every way that leads out of this process, once."""
+    if getattr(socket, "lmzoo_guarded", False):
+        return
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, _method(name, getattr(socket.socket, name)))
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+        setattr(socket, name, _lookup(name, getattr(socket, name)))
+    vars(socket)["lmzoo_guarded"] = True
+
+
+def _method(name: str, real):
+    def call(self: socket.socket, *given, **options):
+        address = given[-1] if given else None
+        internet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if internet and isinstance(address, tuple) and not is_local(address[0]):
+            # connecting a datagram socket sends nothing: a way to learn one's address
+            if self.type & socket.SOCK_DGRAM and name != "sendto":
+                raise Outward(f"no network here: {address[0]}")
+            refuse(name, address[0])
+        return real(self, *given, **options)
+
+    return call
+
+
+def _lookup(name: str, real):
+    def call(host, *given, **options):
+        if not is_local(host) and not _is_address(host):
+            refuse(name, host)
+        return real(host, *given, **options)
+
+    return call
+
+
+def _is_address(host: object) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(str(host).partition("%")[0])
+        return True
+    return False
+
+
+install()
