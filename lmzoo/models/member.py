@@ -296,9 +296,10 @@ class Member(LightningModule):
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         norm = nn.utils.get_total_norm(grads)
-        self.grad_norm = getattr(norm, "full_tensor", norm.detach)()  # of all shards
+        norm: Tensor = getattr(norm, "full_tensor", norm.detach)()  # of all shards
+        self.grad_norm = norm
         loss, self.step_loss = self.step_loss, None
-        if self._finite(self.grad_norm, loss):
+        if self._finite(norm, loss):
             self._skipped = 0
         else:
             self._skipped += 1
@@ -307,9 +308,7 @@ class Member(LightningModule):
                 self._diverged(loss)
             return  # the gradient scaler leaves this step out and lowers its scale
         if gradient_clip_val and gradient_clip_algorithm != "value":
-            nn.utils.clip_grads_with_norm_(
-                parameters, gradient_clip_val, self.grad_norm
-            )
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def _finite(self, norm: Tensor, loss: Tensor | None) -> bool:
         """Whether both are; one look at the device, one answer in all processes."""

@@ -134,7 +134,7 @@ class TextDataModule(LightningDataModule):
         self.stride = stride
         self.protocol: str = "windows"
         self._position = 0
-        self._left_out = (0, 0)  # samples [begin, end) that are not trained on
+        self._left_out: tuple[int, int] = (0, 0)  # samples not trained on, [begin, end)
         self._train_loader: WindowLoader | None = None
         self._prepared: Prepared | None = None
 

@@ -79,7 +79,7 @@ class WindowLoader:
         self.order = order
         self.seed = seed
         self.position = position
-        self.left_out = (0, 0)  # samples [begin, end) that are not yielded
+        self.left_out: tuple[int, int] = (0, 0)  # samples not yielded, [begin, end)
         self._targets = len(tokens) - 1
         if self._targets < context_length:
             raise UsageError(too_short("training", len(tokens), context_length + 1))

@@ -21,11 +21,11 @@ class Result:
     err: str
 
 
-def lmzoo(line: str) -> Result:
-    """Run ``lmzoo`` with the words of ``line``."""
+def lmzoo(line: str | list[str]) -> Result:
+    """Run ``lmzoo`` with the words of ``line``, or these words."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(line.split())
+        code = main(line.split() if isinstance(line, str) else line)
     return Result(code, out.getvalue(), err.getvalue())
 
 

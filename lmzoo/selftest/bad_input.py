@@ -1,0 +1,128 @@
+"""The catalogue of mistakes: each ends in one line and exit code 2, and writes nothing.
+
+Beside the mistakes stand what looks like one and has to work. Every command is tried.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmzoo.selftest.commands import Commands, Result
+from lmzoo.selftest.lab import SMALL
+from lmzoo.selftest.mistakes import FILES, MISTAKES, WORKING
+from lmzoo.selftest.outcome import Effort, Outcome
+
+CLAIM = "a mistake ends in one line and exit code 2, and leaves nothing behind"
+BROKEN = """
+import lmzoo.cli
+from lmzoo.errors import UsageError
+
+def dispatch(argv):
+    open("half-written", "w").close()
+    raise RuntimeError("as a program without care for its caller")
+
+lmzoo.cli._dispatch = dispatch
+raise SystemExit(lmzoo.cli.main(["fit"]))
+"""
+SETUP = (
+    f"fit --model gpt {SMALL} --data.path ok.txt --trainer.max_steps 2 "
+    f"--trainer.default_root_dir run",
+)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One line of the catalogue, and what was wrong with how it ended."""
+
+    line: str
+    why: str
+
+
+def check(folder: Path, effort: Effort) -> Outcome:
+    """Type every line of the catalogue; see ``Outcome``."""
+    del effort
+    began = time.monotonic()
+    with Commands(folder) as commands:
+        prepare(folder, commands)
+        found = [mistaken(*pair, folder, commands) for pair in MISTAKES]
+        found += [working(line, folder, commands) for line in WORKING]
+        failed = bool(broken(folder, commands))
+    details = [f"{one.why}: lmzoo {one.line}" for one in found if one.why]
+    return Outcome(
+        name="bad input",
+        claim=CLAIM,
+        tried=len(found),
+        held=len(found) - len(details),
+        control="a command that writes a file and then fails as Python does",
+        control_failed=failed,
+        details=details,
+        seconds=time.monotonic() - began,
+    )
+
+
+def prepare(folder: Path, commands: Commands) -> None:
+    """The files that the catalogue names, and a small run.
+
+    Raises:
+        RuntimeError: the run could not be trained.
+    """
+    for name, content in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.mkfifo(folder / "pipe.txt")
+    for line in SETUP:
+        done = commands.lmzoo(line, folder)
+        if done.code:
+            raise RuntimeError(f"lmzoo {line}: {done.err}")
+    checkpoint = next((folder / "run" / "checkpoints").iterdir())
+    (folder / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:-100])
+
+
+def mistaken(line: str, said: str, folder: Path, commands: Commands) -> Tried:
+    """Type a mistake.
+
+    Args:
+        line: the words after ``lmzoo``.
+        said: what its one line has to name.
+        folder: where it is typed.
+        commands: that run it.
+    """
+    before = listing(folder)
+    result = commands.lmzoo(line, folder)
+    return Tried(line, _wrong(result, said, before, listing(folder)))
+
+
+def _wrong(result: Result, said: str, before: set[str], after: set[str]) -> str:
+    if why := result.wrong_refusal():
+        return why
+    if said not in result.errors[0]:
+        return f"it does not say {said!r}: {result.errors[0]!r}"
+    if left := sorted(after - before):
+        return f"it left {left[0]}"
+    return ""
+
+
+def working(line: str, folder: Path, commands: Commands) -> Tried:
+    """Type what looks like a mistake and is none."""
+    return Tried(line, commands.lmzoo(line, folder).wrong_success())
+
+
+def broken(folder: Path, commands: Commands) -> str:
+    """What is wrong with how a careless command ends: the control."""
+    script = folder / "broken.py"
+    script.write_text(BROKEN, encoding="utf-8")
+    before = listing(folder)
+    result = commands.run([str(script.resolve())], folder)
+    return _wrong(result, "", before, listing(folder))
+
+
+def listing(folder: Path) -> set[str]:
+    """Every file and folder, but for the cache and what Python leaves."""
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if not {"cache", "__pycache__"} & set(path.relative_to(folder).parts)
+        and path.suffix != ".log"  # what the commands print
+    }

@@ -1,0 +1,38 @@
+"""A sample of the catalogue, and its own controls."""
+
+import pytest
+
+from lmzoo.cli import COMMANDS
+from lmzoo.selftest import bad_input
+from lmzoo.selftest.commands import Commands
+from lmzoo.selftest.mistakes import MISTAKES, WORKING
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    with Commands(folder) as made:
+        bad_input.prepare(folder, made)
+        yield made
+
+
+@pytest.mark.parametrize("command", [*COMMANDS])
+def test_a_mistake_of_each_command(command: str, commands: Commands) -> None:
+    line, said = next(one for one in MISTAKES if one[0].split()[0] == command)
+    assert bad_input.mistaken(line, said, commands.folder, commands).why == ""
+
+
+def test_the_control_a_careless_command_is_told(commands: Commands) -> None:
+    assert "traceback" in bad_input.broken(commands.folder, commands)
+    (commands.folder / "half-written").unlink(missing_ok=True)
+    folder, unlike = commands.folder, "something that it does not say"
+    assert bad_input.mistaken("generate nope", unlike, folder, commands).why
+    left = bad_input.mistaken("export run --out left", "", folder, commands).why
+    assert left.startswith("exit code 0")
+
+
+def test_the_catalogue_covers_every_command() -> None:
+    lines = [line for line, _ in MISTAKES]
+    assert {line.split()[0] for line in lines} >= set(COMMANDS)
+    assert len(lines) == len(set(lines)) >= 100
+    assert len(WORKING) == len(set(WORKING)) >= 15
