@@ -21,6 +21,10 @@ CHECKS = {
     "damage": "flipped bits and truncations are found before use",
     "signals": "a signal finishes the step, saves and resumes exactly",
     "divergence": "what is not finite stops a run before it does harm",
+    "untrusted": "malicious and malformed files run nothing and end in one line",
+    "bad_input": "mistakes end in one line and leave nothing behind",
+    "parallel": "two processes equal one, and resume what one began",
+    "concurrency": "two commands at one time do each other no harm",
 }
 
 
