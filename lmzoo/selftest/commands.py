@@ -98,9 +98,8 @@ class Commands:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait()
+        with self._server:  # closes both pipes and waits
+            pass
 
     def lmzoo(
         self,
