@@ -50,7 +50,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
         failed = bool(broken(folder, commands))
     details = [f"{one.why}: lmzoo {one.line}" for one in found if one.why]
     return Outcome(
-        name="bad input",
+        name="bad_input",
         claim=CLAIM,
         tried=len(found),
         held=len(found) - len(details),

@@ -243,6 +243,10 @@ class SpikeGuard(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the run stood."""
-        self._losses = list(state_dict["losses"])
-        self._snapshots = list(state_dict["snapshots"])
-        self.spikes = list(state_dict["spikes"])
+        self._losses = [float(loss) for loss in state_dict["losses"]]
+        self._snapshots = [int(step) for step in state_dict["snapshots"]]
+        kinds = {"step": int, "loss": float, "mean": float, "restored": int}
+        self.spikes = [  # a checkpoint may be anybody's
+            {key: kind(row[key]) for key, kind in kinds.items()}
+            for row in state_dict["spikes"]
+        ]
