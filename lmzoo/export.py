@@ -9,22 +9,20 @@ What is written appears whole under its name or not at all.
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
 from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from lmzoo import onnx, portable
 from lmzoo.errors import UsageError
-from lmzoo.files import write_json
+from lmzoo.files import whole, write_json
 from lmzoo.generation import never_made
-from lmzoo.models import gpt2
+from lmzoo.models import gpt2, lora
 from lmzoo.runs import Run
 from lmzoo.text.exchange import library_tokenizer
 
@@ -54,7 +52,7 @@ def export(run: Run, to: Format, out: str | os.PathLike[str]) -> list[str]:
         target.is_dir() and (to == "onnx" or any(target.iterdir()))
     ):
         raise UsageError(f"--out {target} is there already; choose another name")
-    with _whole(target, single="model.onnx" if to == "onnx" else None) as folder:
+    with whole(target, single="model.onnx" if to == "onnx" else None) as folder:
         return WRITERS[to](run, folder)
 
 
@@ -65,7 +63,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
     the description ties it again.
     """
     file = folder / portable.WEIGHTS
-    save_file(_distinct(run.model), file, metadata={"format": "pt"})
+    save_file(_distinct(run.member), file, metadata={"format": "pt"})
     data = dict(run.stored.get("data") or {})
     arguments = data.get("arguments") or {}
     data["arguments"] = {k: v for k, v in arguments.items() if k not in PLACES}
@@ -84,7 +82,7 @@ def write_safetensors(run: Run, folder: Path) -> list[str]:
         },
     )
     _write_plain(folder / portable.TOKENIZER, run.stored["tokenizer"])
-    if run.model.counting:
+    if run.member.counting:
         return ["its tables hold stretches of the training text: share it as that text"]
     return []
 
@@ -95,7 +93,8 @@ def write_hf(run: Run, folder: Path) -> list[str]:
     Raises:
         UsageError: a model that transformers has no counterpart of.
     """
-    name, model = run.stored["model"], run.model
+    name = run.stored["model"]
+    model: Any = run.model
     state = _distinct(model)
     if name == "gpt":
         try:
@@ -105,7 +104,7 @@ def write_hf(run: Run, folder: Path) -> list[str]:
         tensors = gpt2.to_tensors(state)
     elif name == "pretrained":
         config = dict(model.arguments["source"] or {})
-        tensors = {k.removeprefix("network."): v for k, v in state.items()}
+        tensors = _once(lora.merged(model.network))
     else:
         raise UsageError(
             f"--to hf: transformers has no counterpart of a {name!r}; hf takes gpt and "
@@ -164,31 +163,21 @@ def _distinct(model: Any) -> dict[str, Tensor]:
     return kept
 
 
+def _once(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share their memory (a tied head), each under its first name."""
+    first = {_memory(tensor): name for name, tensor in reversed(tensors.items())}
+    return {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in tensors.items()
+        if first[_memory(tensor)] == name
+    }
+
+
+def _memory(tensor: Tensor) -> tuple[int, torch.Size]:
+    """What tells two tensors' memory apart."""
+    return tensor.data_ptr(), tensor.shape
+
+
 def _write_plain(file: Path, value: Any) -> None:
     """JSON in which no character is changed on its way."""
     file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _whole(target: Path, single: str | None) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its name once it is complete.
-
-    With ``single``, only the file of that name in it does.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise UsageError(f"--out {target}: {error.strerror or error}") from error
-    try:
-        yield made
-        for file in made.iterdir():
-            file.chmod(0o644)  # safetensors and mkdtemp write for the owner alone
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        made.chmod(0o755)
-        (made / single if single else made).replace(target)
-    except OSError as error:
-        raise UsageError(f"--out {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)

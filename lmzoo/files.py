@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -40,6 +42,35 @@ def replacing(path: Path, advice: str = ADVICE) -> Iterator[IO[bytes]]:
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"cannot write {path}: {reason}; {advice}") from error
+
+
+@contextlib.contextmanager
+def whole(target: Path, single: str | None = None) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that takes its name once it is complete.
+
+    With ``single``, only the file of that name in it does. The option that named it is
+    ``--out``.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UsageError(f"--out {target}: {error.strerror or error}") from error
+    try:
+        yield made
+        for file in made.iterdir():
+            file.chmod(0o644)  # safetensors and mkdtemp write for the owner alone
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        made.chmod(0o755)
+        (made / single if single else made).replace(target)
+    except OSError as error:
+        raise UsageError(f"--out {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def write_atomically(path: Path, *parts: bytes | memoryview) -> None:

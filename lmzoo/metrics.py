@@ -9,8 +9,11 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional import classification as measures
+from torchmetrics.utilities import dim_zero_cat
 
 IGNORED = -100  # a target that is context only, as in torch's cross_entropy
 
@@ -94,6 +97,73 @@ class LanguageModelMetrics(Metric):
     def counts(self) -> dict[str, int]:
         """How many targets, characters and bytes stand behind the figures."""
         return {name: round(float(getattr(self, name))) for name in self.SUMS[1:4]}
+
+    def __getattr__(self, name: str) -> Any:  # the states, for the type checker
+        return super().__getattr__(name)
+
+
+class ClassificationMetrics(Metric):
+    """Logits and labels of a full pass, measured at its end by torchmetrics.
+
+    ``nll`` is in nats a text; ``accuracy`` counts texts; ``f1`` and ``auroc`` (one
+    class against the rest) are means over the classes; ``calibration_error`` is the
+    expected one, over 15 bins of the winning probability (Guo et al. 2017,
+    arXiv:1706.04599).
+    """
+
+    full_state_update = False
+    NAMES = ("nll", "accuracy", "f1", "auroc", "calibration_error")
+    BINS = 15
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("logits", [], dist_reduce_fx="cat")
+        self.add_state("targets", [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            logits: (B, K).
+            targets: (B,) int64, -100 where not counted.
+        """
+        counted = targets != IGNORED
+        self.logits.append(logits.detach()[counted].float())
+        self.targets.append(targets[counted])
+
+    def compute(self) -> dict[str, float]:
+        """One number for each of ``NAMES``; AUROC is NaN where a class is missing."""
+        logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
+        if not len(targets):
+            return dict.fromkeys(self.NAMES, math.nan)
+        classes = logits.shape[-1]
+        chances = logits.double().softmax(-1)
+        every = len(targets.unique()) == classes
+        single = {"num_classes": classes, "validate_args": False}
+        found = {
+            "nll": F.cross_entropy(logits.double(), targets),
+            "accuracy": measures.multiclass_accuracy(
+                chances, targets, average="micro", **single
+            ),
+            "f1": measures.multiclass_f1_score(
+                chances, targets, average="macro", **single
+            ),
+            "auroc": measures.multiclass_auroc(chances, targets, **single)
+            if every
+            else math.nan,
+            "calibration_error": measures.multiclass_calibration_error(
+                chances, targets, n_bins=self.BINS, **single
+            ),
+        }
+        return {name: float(value) for name, value in found.items()}
+
+    def confusion(self) -> list[list[int]]:
+        """Counts, (K, K): row the true label, column the predicted one."""
+        logits, targets = dim_zero_cat(self.logits), dim_zero_cat(self.targets)
+        table = measures.multiclass_confusion_matrix(
+            logits, targets, num_classes=logits.shape[-1]
+        )
+        return table.tolist()
 
     def __getattr__(self, name: str) -> Any:  # the states, for the type checker
         return super().__getattr__(name)

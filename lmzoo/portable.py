@@ -2,7 +2,10 @@
 
 Two kinds: what ``lmzoo export --to safetensors`` writes, and what the transformers
 library writes. Both are read as data, into the same form as a checkpoint; a GPT-2
-becomes the zoo's ``gpt``, any other causal language model a ``pretrained``.
+becomes the zoo's ``gpt``, a DistilBERT its ``encoder``, any other encoder a
+``pretrained-encoder``, either with a head for sequences a ``classifier``, and any other
+causal language model a ``pretrained``. A GGUF file
+(llama.cpp's) holds the same in one file, and is read alike.
 """
 
 import hashlib
@@ -14,38 +17,46 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lmzoo import foreign, gguf
 from lmzoo.errors import UsageError
-from lmzoo.models import gpt2
-from lmzoo.text.tokenizers import read_tokenizer_file
+from lmzoo.text.protocol import Tokenizer
+from lmzoo.text.tokenizers import HFTokenizer, read_tokenizer_file
 
 FORMAT = 1
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 PICKLES = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
 INDEX = "model.safetensors.index.json"
 LARGEST = 64 << 20  # bytes of a JSON file
-CONTEXT = 1024  # of a model that sets no limit
-LIMITS = ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx")
 OWN_CODE = ("auto_map", "custom_pipelines")
-RECOMPUTED = ("rotary_emb.inv_freq",)  # buffers that old files hold as well
 
 
-def is_folder(path: Path) -> bool:
-    """Whether ``path`` looks like such a folder, sound or not."""
+def is_portable(path: Path) -> bool:
+    """Whether ``path`` looks like such a folder or file, sound or not."""
+    if path.suffix == gguf.SUFFIX:
+        return path.is_file()
     marks = (CONFIG, WEIGHTS, INDEX, *PICKLES)
     return path.is_dir() and any((path / mark).is_file() for mark in marks)
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The folder's content as a checkpoint holds it.
+def read(folder: Path, as_is: bool = False) -> dict[str, Any]:
+    """The content of a folder, or of a GGUF file, as a checkpoint holds it.
+
+    Args:
+        folder: of either kind, or the file.
+        as_is: a GPT-2 stays what transformers makes of it, and does not become a gpt.
 
     Raises:
         UsageError: a file is missing, damaged, or would have to run code.
     """
+    if folder.suffix == gguf.SUFFIX and folder.is_file():
+        config, tensors, text = gguf.read(folder)
+        tokenizer = HFTokenizer.from_json(text)
+        return _checkpoint(config, tensors, tokenizer, folder, as_is=True)
     config = read_json(folder / CONFIG)
     if config.get("format") == "lmzoo":
         return _own(folder, config)
     if isinstance(config.get("model_type"), str):
-        return _foreign(folder, config)
+        return _foreign(folder, config, as_is)
     raise UsageError(
         f"{folder / CONFIG} is neither lmzoo's nor that of a transformers model, for "
         f"it has no model_type"
@@ -82,7 +93,7 @@ def _own(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _foreign(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _foreign(folder: Path, config: dict[str, Any], as_is: bool) -> dict[str, Any]:
     for key in OWN_CODE:
         if config.get(key):
             raise UsageError(
@@ -96,56 +107,32 @@ def _foreign(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         )
     tensors = read_tensors(folder)
     tokenizer = read_tokenizer_file(str(folder / TOKENIZER))
-    name, arguments, tensors = _described(config, tensors, tokenizer.vocab_size, folder)
-    return {
-        "global_step": 0,
-        "state_dict": tensors,
-        "lmzoo": {
-            "model": name,
-            "arguments": arguments,
-            "tokenizer": tokenizer.state(),
-        },
-    }
+    return _checkpoint(config, tensors, tokenizer, folder, as_is)
 
 
-def _described(
-    config: dict[str, Any], tensors: dict[str, Tensor], size: int, folder: Path
-) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """Registry name, constructor arguments and tensors; ``size`` is the tokenizer's."""
+def _checkpoint(
+    config: dict[str, Any],
+    tensors: dict[str, Tensor],
+    tokenizer: Tokenizer,
+    folder: Path,
+    as_is: bool,
+) -> dict[str, Any]:
+    size = tokenizer.vocab_size
     rows = config.get("vocab_size")
     if not isinstance(rows, int) or rows < size:
         raise UsageError(
             f"{folder}: the tokenizer has {size:,} ids and the model {rows!r} rows for "
             f"them; they do not belong together"
         )
-    if config["model_type"] == "gpt2":
-        try:
-            arguments = gpt2.from_config(config)
-        except UsageError:
-            pass  # a variant, which transformers can run
-        else:
-            renamed = gpt2.from_tensors(tensors)
-            # rows that no id points to are left out
-            for name in ("token_embedding.weight", "head.weight"):
-                if name in renamed and len(renamed[name]) == rows:
-                    renamed[name] = renamed[name][:size]
-            return "gpt", {**arguments, "vocab_size": size}, renamed
-    limits = [config[key] for key in LIMITS if isinstance(config.get(key), int)]
-    arguments = {
-        "vocab_size": size,
-        "context_length": limits[0] if limits else CONTEXT,
-        "source": _plain(config),
-    }
-    kept = {n: t for n, t in tensors.items() if not n.endswith(RECOMPUTED)}
-    return "pretrained", arguments, {f"network.{n}": t for n, t in kept.items()}
-
-
-def _plain(config: Any) -> Any:
-    """A configuration without the private keys of the library that wrote it."""
-    if isinstance(config, dict):
-        kept = {k: v for k, v in config.items() if not str(k).startswith("_")}
-        return {key: _plain(value) for key, value in kept.items()}
-    return [_plain(item) for item in config] if isinstance(config, list) else config
+    try:
+        name, arguments, tensors = foreign.described(config, tensors, size, as_is)
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}; it is damaged") from error
+    stored = {"model": name, "arguments": arguments, "tokenizer": tokenizer.state()}
+    if name == "classifier":  # labelled texts may name labels or number them
+        named = {str(i): label for i, label in enumerate(arguments["labels"])}
+        stored["data"] = {"name": "labelled", "described": {"labels": named}}
+    return {"global_step": 0, "state_dict": tensors, "lmzoo": stored}
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -163,11 +150,27 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
                     f"loaded; save the model as {WEIGHTS} (save_pretrained does)"
                 )
         if (folder / INDEX).is_file():
-            raise UsageError(
-                f"{folder} holds its weights in several files; save it as one with "
-                f"save_pretrained(max_shard_size='100GB')"
-            )
+            return _shards(folder)
         raise UsageError(f"{file}: no such file")
+    return _load(file)
+
+
+def _shards(folder: Path) -> dict[str, Tensor]:
+    """The tensors of several files, which an index names."""
+    names = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UsageError(f"{folder / INDEX}: no weight_map; it is damaged")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(map(str, names.values()))):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UsageError(f"{folder / INDEX}: {name!r} is no file beside it")
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder / name}: no such file, and {INDEX} names it")
+        tensors.update(_load(folder / name))
+    return tensors
+
+
+def _load(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -199,3 +202,12 @@ def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """One SHA-256 of the files of a folder that are read, or of a GGUF file."""
+    if path.is_file():
+        return digest(path)
+    files = [path / CONFIG, path / TOKENIZER, *sorted(path.glob("*.safetensors"))]
+    hashed = "".join(f"{file.name} {digest(file)}\n" for file in files)
+    return hashlib.sha256(hashed.encode()).hexdigest()

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules import module as hooks
 
 from lmzoo.errors import UsageError, first_line
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.registry import models
 
 PARTS = 1000, 50  # modules and parameters that may be built: some, and more per tensor
@@ -24,7 +24,7 @@ PARTS = 1000, 50  # modules and parameters that may be built: some, and more per
 
 def rebuild(
     name: str, arguments: dict[str, Any], tensors: Mapping[str, Tensor], path: Path
-) -> LanguageModel:
+) -> Member:
     """The model called ``name`` with its weights, in evaluation mode, on the CPU.
 
     Tensors that the model shares (a tied head) may be given once, under any of their
@@ -34,7 +34,7 @@ def rebuild(
         UsageError: see ``build_model``; or a tensor is missing, unknown, or of another
             shape than the model's. Nothing of the model's size is allocated then.
     """
-    with _limited(len(tensors), path), torch.device("meta"):
+    with limited(len(tensors), path), torch.device("meta"):
         skeleton = build_model(name, arguments, path)
     state = _complete(skeleton, tensors, name, path)
     model = build_model(name, arguments, path)
@@ -55,7 +55,7 @@ def require_known(name: str, path: Path) -> None:
         )
 
 
-def build_model(name: str, arguments: dict[str, Any], path: Path) -> LanguageModel:
+def build_model(name: str, arguments: dict[str, Any], path: Path) -> Member:
     """The model called ``name``, after its stored arguments have been checked.
 
     Raises:
@@ -103,7 +103,7 @@ def check_plain(value: Any, where: str) -> None:
 
 
 def _complete(
-    skeleton: LanguageModel, tensors: Mapping[str, Tensor], name: str, path: Path
+    skeleton: Member, tensors: Mapping[str, Tensor], name: str, path: Path
 ) -> dict[str, Tensor]:
     """The tensors under all names of the model, each of the shape that it has there.
 
@@ -144,7 +144,7 @@ def _misfit(path: Path, name: str, why: str) -> UsageError:
 
 
 @contextmanager
-def _limited(count: int, path: Path) -> Iterator[None]:
+def limited(count: int, path: Path) -> Iterator[None]:
     """Stop a model from building very many more parts than there are tensors."""
     built, limit = 0, PARTS[0] + PARTS[1] * count
 

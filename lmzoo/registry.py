@@ -42,6 +42,7 @@ class Registry:
         plural: the same for a list ("Models in the zoo").
         group: entry-point group that other packages use.
         base: "module:Class" that every member must derive from; "" for functions.
+        advice: the class that most members derive from, for messages; else ``base``.
         builtins: name -> ("module:Class", one line).
     """
 
@@ -52,8 +53,10 @@ class Registry:
         group: str,
         base: str,
         builtins: dict[str, tuple[str, str]],
+        advice: str = "",
     ) -> None:
         self.noun, self.plural, self.group, self.base = noun, plural, group, base
+        self.advice = advice or base
         self._builtins = {
             name: Entry(name, target, summary, "lmzoo")
             for name, (target, summary) in builtins.items()
@@ -176,6 +179,7 @@ class Registry:
         module, _, attribute = self.base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
         if not (isinstance(found, type) and issubclass(found, base)):
+            module, _, attribute = self.advice.partition(":")
             raise UsageError(
                 f"the {self.noun} {name!r} of {source} is not a {attribute}: "
                 f"derive it from {module}.{attribute}"
@@ -198,7 +202,8 @@ models = Registry(
     noun="model",
     plural="Models in the zoo",
     group="lmzoo.models",
-    base="lmzoo.models.base:LanguageModel",
+    base="lmzoo.models.member:Member",
+    advice="lmzoo.models.base:LanguageModel",
     builtins={
         "ngram": ("lmzoo.models.ngram:NGram", "interpolated counting model, the floor"),
         "heaviside": (
@@ -233,6 +238,18 @@ models = Registry(
             "lmzoo.models.pretrained:Pretrained",
             "a causal model of a transformers folder (extra hf)",
         ),
+        "encoder": (
+            "lmzoo.models.encoder:Encoder",
+            "bidirectional Transformer, masked-language model (Devlin et al. 2018)",
+        ),
+        "pretrained-encoder": (
+            "lmzoo.models.pretrained_encoder:PretrainedEncoder",
+            "an encoder of a transformers folder, as a body (extra hf)",
+        ),
+        "classifier": (
+            "lmzoo.models.classifier:PooledClassifier",
+            "a label for a text: a head on any other model of the zoo",
+        ),
         "transformer-unmasked": (
             "lmzoo.models.gpt:TransformerUnmasked",
             "attention without a mask, an exhibit that check rejects",
@@ -245,7 +262,13 @@ data_modules = Registry(
     plural="Data modules",
     group="lmzoo.data",
     base="lightning.pytorch:LightningDataModule",
-    builtins={"text": ("lmzoo.text.datamodule:TextDataModule", "any text, in windows")},
+    builtins={
+        "text": ("lmzoo.text.datamodule:TextDataModule", "any text, in windows"),
+        "labelled": (
+            "lmzoo.text.labelled:LabelledDataModule",
+            "texts with labels: csv, tsv, jsonl, a folder for each label",
+        ),
+    },
 )
 
 probes = Registry(

@@ -20,18 +20,21 @@ from typing import Any
 
 import torch
 
-from lmzoo import __version__, portable
+from lmzoo import __version__, gguf, portable
 from lmzoo.errors import UsageError, first_line
 from lmzoo.files import write_atomically
 from lmzoo.generation import generate_texts
 from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.rebuild import rebuild
+from lmzoo.report.words import some, with_article
 from lmzoo.scoring import Score, score
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer, from_state
 
 FORMAT = 1
 SPANS = "spans.bin"  # of the training text, in the run folder
+SHOWN = 3  # files of a folder that is no model, in a message
 MARK = b"lmzoo:sha256:"  # then 64 hexadecimal digits, at the very end of the file
 TRAILER = len(MARK) + 64
 
@@ -47,7 +50,7 @@ def load(path: str | os.PathLike[str], which: str = "best") -> "Run":
     Raises:
         UsageError: nothing there, not a checkpoint, damaged, or from an unknown model.
     """
-    if portable.is_folder(Path(path)):
+    if portable.is_portable(Path(path)):
         return Run(Path(path), portable.read(Path(path)))
     file, body = _find(path, which)
     return Run(file, _opened(file, body or verified_bytes(file)))
@@ -66,18 +69,49 @@ class Run:
         return self.checkpoint["lmzoo"]
 
     @property
+    def place(self) -> Path:
+        """What a person calls it: of a checkpoint in its run folder, that folder."""
+        home = self.path.parent.parent
+        kept = self.path.parent.name == "checkpoints"
+        return home if kept and (home / "manifest.json").is_file() else self.path
+
+    @property
     def step(self) -> int:
         """Optimizer steps taken when it was saved."""
         return int(self.checkpoint.get("global_step", 0))
+
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint file, or of all that is read of a model folder."""
+        if portable.is_portable(self.path):
+            return portable.fingerprint(self.path)
+        return stated_digest(self.path)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the model was trained with."""
         return from_state(self.stored["tokenizer"])
 
-    @cached_property
+    @property
     def model(self) -> LanguageModel:
-        """The model with its weights, in evaluation mode, on the CPU."""
+        """The language model with its weights, in evaluation mode, on the CPU.
+
+        Raises:
+            UsageError: it is one of another task, which continues no text.
+        """
+        if not isinstance(self.member, LanguageModel):
+            task = self.member.task
+            use = f"lmzoo predict {self.place}"
+            use = use if task == "classifier" else f"--model.body {self.place}"
+            raise UsageError(
+                f"{with_article(task)} is no language model: it predicts no next "
+                f"token; its use is {use}"
+            )
+        return self.member
+
+    @cached_property
+    def member(self) -> Member:
+        """The model with its weights, of whatever task; evaluation mode, on the CPU."""
         return rebuild(
             self.stored["model"],
             self.stored["arguments"],
@@ -222,7 +256,22 @@ def _find(path: str | os.PathLike[str], which: str) -> tuple[Path, memoryview | 
             return file, verified_bytes(file)
     if inside := sorted(file.parent.name for file in path.glob("*/manifest.json")):
         raise UsageError(f"{path} is no run but holds some: give {path / inside[0]}")
-    raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")
+    if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
+        raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")
+    raise UsageError(_no_model(path))
+
+
+def _no_model(folder: Path) -> str:
+    """What a folder lacks to be a run or a model's, and what is in it instead."""
+    inside = sorted(file.name for file in folder.iterdir())
+    found = [name for name in inside if name.endswith(gguf.SUFFIX)]
+    if found:
+        return f"{folder} is no run, but holds a GGUF file: give {folder / found[0]}"
+    return (
+        f"{folder} is neither a run (no checkpoints folder) nor a model's folder (no "
+        f"{portable.CONFIG} with weights, no GGUF file); it "
+        + (f"holds {some(inside, SHOWN)}" if inside else "is empty")
+    )
 
 
 def newest_first(folder: Path) -> list[Path]:

@@ -19,11 +19,12 @@ from lmzoo.laws import (
     CONTEXT,
     GRADIENT_LAWS,
     LAWS,
+    LAWS_OF,
     VOCABULARY,
     Broken,
     Subject,
 )
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.registry import models
 
 __all__ = ["LAWS", "Report", "Row", "check_model"]
@@ -74,16 +75,16 @@ class Report:
 
 
 def check_model(
-    model: str | type[LanguageModel],
+    model: str | type[Member],
     *,
-    laws: Collection[str] = tuple(LAWS),
+    laws: Collection[str] | None = None,
     **arguments: Any,
 ) -> Report:
     """Prove, or refute, that a model keeps the contract.
 
     Args:
         model: a registered name or a class.
-        laws: which to prove; all of them unless given.
+        laws: which to prove; all of its task unless given.
         arguments: constructor arguments other than the defaults.
 
     Returns:
@@ -96,7 +97,7 @@ def check_model(
     name = model if isinstance(model, str) else model.__name__
     exhibit = getattr(cls, "exhibit", None)
     report = Report(name, exhibit)
-    if not (isinstance(cls, type) and issubclass(cls, LanguageModel)):
+    if not (isinstance(cls, type) and issubclass(cls, Member)):
         said = "derive it from lmzoo.LanguageModel"
         report.rows.append(Row("constructor", "broken", said))
         return report
@@ -106,8 +107,8 @@ def check_model(
     sizes = {"vocab_size": VOCABULARY, "context_length": CONTEXT}
     subject = Subject(cls, {**sizes, **arguments})
     with torch.random.fork_rng():
-        for law, prove in LAWS.items():
-            if law not in laws:
+        for law, prove in LAWS_OF[cls.task].items():
+            if laws is not None and law not in laws:
                 continue
             report.rows.append(_judge(law, prove, subject))
             if law == "constructor" and report.broken:
@@ -115,7 +116,7 @@ def check_model(
     return report
 
 
-def _missing(cls: type[LanguageModel]) -> str | None:
+def _missing(cls: type[Member]) -> str | None:
     """One line where a package that the model requires is not installed."""
     for package, extra in cls.requires.items():
         if importlib.util.find_spec(package) is None:

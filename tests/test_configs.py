@@ -5,21 +5,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmzoo.cli import compare_arguments
+from lmzoo.cli import compare_arguments, finetune
 from lmzoo.registry import models
 from lmzoo.study.options import check
 from lmzoo.study.recipe import read
 from tests.cli.runner import lmzoo
+from tests.zoo import BUILTINS
 
 FOLDER = Path(__file__).parent.parent / "configs"
 EVERY = sorted(FOLDER.glob("*.yaml"))
 STUDIES = [file for file in EVERY if file.stem.startswith("study_")]
 COMPARED = [file for file in EVERY if file.stem.startswith("compare_")]
-FITS = [file for file in EVERY if file not in (*STUDIES, *COMPARED)]
+TUNED = [file for file in EVERY if file.stem.startswith("finetune_")]
+FITS = [file for file in EVERY if file not in (*STUDIES, *COMPARED, *TUNED)]
 
 
 def test_every_member_has_a_file() -> None:
-    members = set(models._builtins) - {"pretrained"}  # which starts from a folder
+    members = set(BUILTINS) - {"pretrained"}  # which starts from a folder
     assert members <= {file.stem for file in FITS}
 
 
@@ -39,6 +41,17 @@ def test_a_comparison_is_understood_and_each_of_its_cells_by_fit(file: Path) -> 
     for variant in comparison.variants():
         result = lmzoo(f"fit {' '.join(variant.arguments(1))} --print_config")
         assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("file", TUNED, ids=lambda file: file.stem)
+def test_fine_tuning_is_understood_by_fit(file: Path) -> None:
+    pytest.importorskip("transformers")
+    wanted = finetune.read(yaml.safe_load(file.read_text()), str(file))
+    words = " ".join(f"--{key}={value}" for key, value in wanted["fit"].items())
+    result = lmzoo(f"fit --model pretrained {words} --print_config")
+    assert result.code == 0, result.err
+    assert wanted["prompts"]
+    assert wanted["phrases"]
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)

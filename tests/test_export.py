@@ -15,6 +15,7 @@ from lmzoo.generation import generate
 from lmzoo.registry import models
 from lmzoo.runs import Run
 from lmzoo.text.tokenizers import train_tokenizer
+from tests.zoo import BUILTINS
 
 TEXT = "the quick brown fox\njumps over 2² lazy dogs' naïve café; a_b\r\n"
 SMALL = {"d_model": 16, "num_layers": 2, "num_heads": 2}
@@ -42,7 +43,7 @@ def made(name: str = "gpt", tokenizer: str = "char", ends: bool = False, **argum
     return Run(Path("made"), state)
 
 
-@pytest.mark.parametrize("name", sorted(models._builtins))
+@pytest.mark.parametrize("name", sorted(BUILTINS))
 def test_safetensors_come_back_bit_equal(name: str, tmp_path: Path) -> None:
     if name == "pretrained":
         pytest.importorskip("transformers")

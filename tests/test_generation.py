@@ -26,10 +26,11 @@ from lmzoo.registry import models
 from lmzoo.text.symbols import ByteTokenizer, CharTokenizer, WordTokenizer
 from lmzoo.text.tokenizers import Tokenizer, read_tokenizer_file, train_tokenizer
 from tests.plugin_example.lmzoo_neighbour import Neighbour
+from tests.zoo import BUILTINS
 
 VOCABULARY, CONTEXT = 11, 8
 # a cache says nothing about a model that sees the future
-ZOO = [n for n in sorted(models._builtins) if models.load(n).exhibit != "causality"]
+ZOO = [n for n in sorted(BUILTINS) if models.load(n).exhibit != "causality"]
 
 
 class Forgets(GPT):

@@ -28,6 +28,11 @@ FLOORS = [
         "generation",
         "scoring",
         "runs",
+        "classification",
+        "foreign",
+        "gguf",
+        "gguf_header",
+        "hub",
         "rebuild",
         "portable",
         "export",
@@ -35,7 +40,6 @@ FLOORS = [
         "testing",
         "laws",
     },
-    {"classification"},
     {"analysis", "compare", "web"},
     {"study"},
     {"cli"},
@@ -44,9 +48,18 @@ FLOORS = [
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
-SHARED_BY_MODELS = {"base", "layers", "steps"}  # what one architecture file may import
+SHARED_BY_MODELS = {
+    "base",
+    "layers",
+    "lora",
+    "member",
+    "networks",
+    "steps",
+}  # architecture files
 OPTIONAL = {
     "captum",
+    "fastapi",
+    "gguf",
     "gradio",
     "matplotlib",
     "onnx",
@@ -58,6 +71,7 @@ OPTIONAL = {
     "sklearn",
     "submitit",
     "transformers",
+    "uvicorn",
 }
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 HARMLESS = {"pickle.UnpicklingError"}  # an error to catch, nothing that loads
@@ -301,3 +315,27 @@ def test_light_commands_import_no_torch(line: str) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+HELPS = """
+import sys
+from lmzoo.cli import COMMANDS, main
+for command in sorted(COMMANDS):
+    assert main([command, "--help"]) == 0, command
+    loaded = {"torch", "lightning", "transformers", "gradio"} & {*sys.modules}
+    assert not loaded, (command, loaded)
+print("every help")
+"""
+
+
+@pytest.mark.parametrize(("before", "fine"), [("", True), ("import torch", False)])
+def test_the_help_of_every_command_imports_no_torch(before: str, fine: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", before + HELPS],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.stdout.endswith("every help\n") is fine, done.stderr

@@ -7,7 +7,12 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.text import Perplexity
 
-from lmzoo.metrics import LanguageModelMetrics, bits_per, perplexity
+from lmzoo.metrics import (
+    ClassificationMetrics,
+    LanguageModelMetrics,
+    bits_per,
+    perplexity,
+)
 
 
 def batch(seed: int = 0, rows: int = 7, length: int = 13, vocab: int = 11):
@@ -89,3 +94,36 @@ def test_bits_use_the_length_of_every_target() -> None:
 def test_overflow_is_infinity_not_an_exception() -> None:
     assert perplexity(1e6) == math.inf
     assert math.isnan(bits_per(1.0, 0))
+
+
+# ---- labels --------------------------------------------------------------------------
+
+
+def test_figures_of_labels_by_hand() -> None:
+    chances = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
+    targets = torch.tensor([0, 1, 1, 0])
+    metrics = ClassificationMetrics()
+    for begin in (0, 3):  # the result does not depend on how the pass was cut
+        end = begin + 3
+        metrics.update(chances[begin:end].log(), targets[begin:end])
+
+    found = metrics.compute()
+
+    wanted = -(math.log(0.9) + math.log(0.4) + math.log(0.7) + math.log(0.2)) / 4
+    assert found["nll"] == pytest.approx(wanted, rel=1e-6)
+    assert found["accuracy"] == 0.5
+    assert found["f1"] == 0.5
+    assert found["auroc"] == 0.5  # of 4 pairs, 2 stand in the right order
+    # bins of one text each: |1 - 0.9|, |0 - 0.6|, |1 - 0.7|, |0 - 0.8|
+    assert found["calibration_error"] == pytest.approx(1.8 / 4, abs=1e-6)
+    assert metrics.confusion() == [[1, 1], [1, 1]]
+
+
+def test_rows_that_fill_up_do_not_count_and_a_missing_class_has_no_auroc() -> None:
+    metrics = ClassificationMetrics()
+    metrics.update(torch.tensor([[2.0, 0.0], [0.0, 9.0]]), torch.tensor([0, -100]))
+
+    found = metrics.compute()
+
+    assert found["accuracy"] == 1.0
+    assert math.isnan(found["auroc"])

@@ -8,8 +8,8 @@ import torch
 
 from lmzoo.errors import UsageError
 from lmzoo.export import export
-from lmzoo.registry import models
 from tests.test_export import made
+from tests.zoo import BUILTINS
 
 needs_onnx = pytest.mark.skipif(
     importlib.util.find_spec("onnxruntime") is None,
@@ -18,7 +18,7 @@ needs_onnx = pytest.mark.skipif(
 
 
 @needs_onnx
-@pytest.mark.parametrize("name", sorted({*models._builtins} - {"ngram"}))
+@pytest.mark.parametrize("name", sorted({*BUILTINS} - {"ngram"}))
 def test_onnxruntime_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     if name == "pretrained":
         pytest.importorskip("transformers")

@@ -106,7 +106,7 @@ def begin(
         arguments["vocab_size"] = data.vocab_size
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build_model(history.model_name, arguments, history.path)
+        model: Any = build_model(history.model_name, arguments, history.path)
     if step is not None:
         history.at(step)
         warm_start(model, data, run)

@@ -42,7 +42,7 @@ class History:
         self.path = Path(path)
         self._files: dict[int, Path] = {}
         self._weights: OrderedDict[int, Weights] = OrderedDict()
-        single = self.path.is_file() or portable.is_folder(self.path)
+        single = self.path.is_file() or portable.is_portable(self.path)
         self.run = runs.load(path)
         self.best = self.last = self.run.step
         self.folder: Path | None = self.path

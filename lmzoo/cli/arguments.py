@@ -16,8 +16,9 @@ import yaml
 from lmzoo.errors import UsageError
 from lmzoo.registry import Registry, data_modules, load_plugin, models
 
-OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "config")
+OWN = ("plugin", "model.preset", "ckpt_path", "init_from", "distill_from", "config")
 FLAGS = ("fresh",)
+BODY = re.compile(r"model\.(?:init_args\.)?(body|body_arguments|body\.(\w+))")
 
 
 @dataclass
@@ -28,6 +29,9 @@ class Request:
     model: str | None = None  # class path
     preset: str | None = None
     data: str | None = None  # class path
+    distill_from: str | None = None
+    body: str | None = None  # of a classifier: a name, a run or a folder
+    body_arguments: list[tuple[str, str]] = field(default_factory=list)
     ckpt_path: str | None = None
     init_from: str | None = None
     fresh: bool = False
@@ -92,10 +96,14 @@ def _take(request: Request, key: str, value: str | None) -> None:
         request.options.append(f"--{key}={path}")
     elif key == "model.preset":
         request.preset = _needs(key, value)
+    elif found := BODY.fullmatch(key):
+        _take_body(request, found[1], found[2], _needs(key, value))
     elif key == "ckpt_path":
         request.ckpt_path = _needs(key, value)
     elif key == "init_from":
         request.init_from = _needs(key, value)
+    elif key == "distill_from":
+        request.distill_from = _needs(key, value)
     elif key == "fresh":
         request.fresh = value is None or value.lower() in ("true", "1", "yes")
     elif key in ("model.vocab_size", "model.init_args.vocab_size"):
@@ -105,6 +113,13 @@ def _take(request: Request, key: str, value: str | None) -> None:
         )
     else:
         request.options.append(f"--{key}" if value is None else f"--{key}={value}")
+
+
+def _take_body(request: Request, rest: str, name: str | None, value: str) -> None:
+    if rest == "body":
+        request.body = value
+    else:
+        request.body_arguments.append((name or "", value))
 
 
 def _choose(request: Request) -> None:

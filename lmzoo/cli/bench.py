@@ -5,22 +5,22 @@ import json as to_json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from lmzoo import runs
 from lmzoo.cli.command import call
-from lmzoo.compare.matching import match, unmatched
-from lmzoo.compare.timing import OVERHEAD, PASSES, Member, Timing, measure, ordering
-from lmzoo.compare.timing_plot import draw
 from lmzoo.compare.values import amount
 from lmzoo.errors import UsageError
+from lmzoo.files import write_atomically
 from lmzoo.registry import models as zoo
 
-HEADINGS = {"forward": "forward", "backward": "forward + backward"}
+if TYPE_CHECKING:
+    from lmzoo.compare.timing import Member, Timing
+
+HEADINGS = {"forward": "forward", "backward": "forward + backward"}  # of the passes
 MORE = "see lmzoo bench --help"
 
 
@@ -57,6 +57,12 @@ def bench(
         json: print JSON for programs.
         plot: an SVG file to draw the times into.
     """
+    # torch is for the work, and not for the help
+    from lmzoo.compare.timing import measure
+
+    # as above
+    from lmzoo.compare.timing_plot import draw
+
     names = _names(models)
     tokens = _lengths(lengths, base)
     file = _file(plot)
@@ -83,20 +89,23 @@ def bench(
     return 0
 
 
-def show(timings: dict[str, Timing]) -> None:
+def show(timings: "dict[str, Timing]") -> None:
     """Print one table a pass, then what they say."""
+    # torch is for the work, and not for the help
+    from lmzoo.compare.timing import ordering
+
     console = Console(highlight=False)
     console.print(_title(timings), markup=False)
-    for name in PASSES:
+    for name in HEADINGS:
         console.print()
         console.print(_table(timings, name))
     console.print()
-    said = [*_notes(timings), *(ordering(timings, name) for name in PASSES)]
+    said = [*_notes(timings), *(ordering(timings, name) for name in HEADINGS)]
     for line in filter(None, said):
         console.print(line, markup=False)
 
 
-def _title(timings: dict[str, Timing]) -> str:
+def _title(timings: "dict[str, Timing]") -> str:
     timing = next(iter(timings.values()))
     counts = ", ".join(f"{tokens:,}" for tokens in timing["tokens"])
     sequences = "1 sequence" if timing["batch"] == 1 else f"{timing['batch']} sequences"
@@ -104,7 +113,7 @@ def _title(timings: dict[str, Timing]) -> str:
     return f"{sequences} a pass ({counts} tokens), {threads}, fp32 on the CPU"
 
 
-def _table(timings: dict[str, Timing], name: str) -> Table:
+def _table(timings: "dict[str, Timing]", name: str) -> Table:
     """Medians; their spread and the line's misfit by the largest of each row."""
     suffix = "_forward" if name == "forward" else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -129,7 +138,10 @@ def _table(timings: dict[str, Timing], name: str) -> Table:
     return table
 
 
-def _notes(timings: dict[str, Timing]) -> list[str]:
+def _notes(timings: "dict[str, Timing]") -> list[str]:
+    # torch is for the work, and not for the help
+    from lmzoo.compare.timing import OVERHEAD
+
     rounds = next(iter(timings.values()))["rounds"]
     lines = [
         f"medians of {rounds} interleaved rounds; ±: half the distance of the "
@@ -138,7 +150,7 @@ def _notes(timings: dict[str, Timing]) -> list[str]:
         f"{OVERHEAD:g} times a pass over one token, and to the three greatest lengths "
         f"in any case; what the line leaves: {_residuals(timings)}",
     ]
-    for name in PASSES:
+    for name in HEADINGS:
         key = "fitted_forward" if name == "forward" else "fitted"
         cut = [
             f"{label} from {timing[key][0]:,}"
@@ -158,10 +170,10 @@ def _notes(timings: dict[str, Timing]) -> list[str]:
     return lines
 
 
-def _residuals(timings: dict[str, Timing]) -> str:
+def _residuals(timings: "dict[str, Timing]") -> str:
     """The largest misfit of each pass."""
     said = []
-    for name in PASSES:
+    for name in HEADINGS:
         key = "residual_forward" if name == "forward" else "residual"
         known = [t[key] for t in timings.values() if not math.isnan(t[key])]
         if known:
@@ -190,8 +202,11 @@ def _plain(value: Any) -> Any:
 
 def _member(
     name: str, params: int | None, vocab_size: int, length: int
-) -> tuple[str, Member]:
+) -> "tuple[str, Member]":
     """A label and a model: at its default size, or with ``params`` parameters."""
+    # torch is for the work, and not for the help
+    from lmzoo.compare.matching import match, unmatched
+
     if params is None or vocab_size < 1:  # which the measurement refuses
         return name, (name, {})
     if said := unmatched(zoo.load(name), name):
@@ -236,7 +251,7 @@ def _file(plot: str) -> Path | None:
 
 def _write(file: Path, figure: str) -> None:
     try:
-        runs.write_atomically(file, figure.encode())
+        write_atomically(file, figure.encode())
     except OSError as error:  # a part of the path is a file
         raise UsageError(f"--plot {file}: {error.strerror or error}") from error
 

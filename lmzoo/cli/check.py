@@ -2,7 +2,6 @@
 
 from lmzoo.cli.options import Options
 from lmzoo.registry import models
-from lmzoo.testing import check_model
 
 
 def run(argv: list[str]) -> int:
@@ -20,6 +19,9 @@ def run(argv: list[str]) -> int:
     options = parser.read(argv)
     if options is None:
         return 0
+    # torch is for the work, and not for the help
+    from lmzoo.testing import check_model
+
     names = list(models.entries()[0]) if "all" in options.names else options.names
     for name in names:  # a wrong name fails before any work
         models.load(name)

@@ -43,6 +43,7 @@ FIT = (  # sections of fit
     "lr_scheduler",
     "trainer",
     "early_stopping",
+    "freeze",
     "checkpoints",
     "samples",
     "compile",

@@ -12,10 +12,11 @@ from lightning.pytorch import Trainer
 
 from lmzoo.cli import arguments, folders, prelude, settings
 from lmzoo.cli.failures import one_line_errors, quiet
+from lmzoo.cli.refusals import model_class
 from lmzoo.cli.trainer import TrainCLI
 from lmzoo.compare.plan import Comparison, Variant
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.base import LanguageModel, require_language_model
 from lmzoo.runs import first_line
 from lmzoo.testing import check_model
 from lmzoo.training.floors import floors
@@ -57,7 +58,9 @@ class _Rehearsal(TrainCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse what cannot work; say what run it would be."""
         config = self.config[self.command]
-        settings.settle(config, self.command)
+        cls = model_class(self.plan.model)
+        require_language_model(cls, self.plan.model)
+        settings.settle(config, self.command, cls.metric_names)
         self.identity = folders.identify(config, self.plan)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-from lmzoo import runs
-from lmzoo.analysis.evaluation import evaluate
-from lmzoo.analysis.tasks import read_task
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.cli.findings import deliver
@@ -40,6 +37,15 @@ def evaluation(
         json: print the numbers as JSON, and no words
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps
     """
+    # torch is for the work, and not for the help
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.analysis.evaluation import evaluate
+
+    # as above
+    from lmzoo.analysis.tasks import read_task
+
     if not task:
         raise UsageError("--task: name a JSONL file, as configs/tasks/spelling.jsonl")
     asked = read_task(task)

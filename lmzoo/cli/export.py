@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from lmzoo import runs
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
-from lmzoo.export import export as write
 
 
 def run(argv: list[str]) -> int:
@@ -30,6 +28,12 @@ def export(
         out: the folder, or for onnx the file, to be made.
         which: of a run folder, the best or the last checkpoint.
     """
+    # torch is for the work, and not for the help
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.export import export as write
+
     if not out:
         raise UsageError("lmzoo export needs --out, the folder or file to be made")
     loaded = runs.load(path, which)

@@ -37,6 +37,7 @@ QUIET = (
     r".*`IterableDataset` has `__len__` defined.*",
     r".*`training_step` returned `None`.*",
     r".*configure_optimizers` returned `None`.*",
+    r".*module\(s\) in eval mode at the start of training.*",  # what is frozen
     r".*GPU available but not used.*",
     r".*instantiate_classes.*deprecat.*",
     r".*add_instantiator.*deprecat.*",

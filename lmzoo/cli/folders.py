@@ -16,8 +16,9 @@ from typing import Any
 import filelock
 from lightning.fabric.utilities.rank_zero import _get_rank
 
-from lmzoo import files, runs
-from lmzoo.cli import prelude
+from lmzoo import files, hub, runs
+from lmzoo.cli import prelude, teachers
+from lmzoo.cli.origins import Origin, origins
 from lmzoo.cli.prelude import Plan
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
@@ -26,8 +27,23 @@ from lmzoo.training.budget import KINDS
 from lmzoo.training.checkpoints import versions
 
 TRAINER_KEYS = tuple(key for key in prelude.TRAINER_KEYS if key != "max_steps")
-FIXED = ("data.", "optimizer.", "lr_scheduler.", "trainer.", "seed_everything")
-FREE = ("trainer.max_steps", "trainer.val_check_interval", "data.tokenizer_state")
+FIXED = (
+    "data.",
+    "optimizer.",
+    "lr_scheduler.",
+    "trainer.",
+    "freeze.",
+    "distill.",
+    "seed_everything",
+)
+FREE = (
+    "trainer.max_steps",
+    "trainer.val_check_interval",
+    "data.tokenizer_state",
+    "data.extend_tokenizer",  # once, at the start of a run
+    "data.labels",  # as the checkpoint has them
+)
+APART = ("model", "data.", "init_from", "body_from")  # no training options
 FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
 
 
@@ -44,6 +60,7 @@ class RunFolder:
     resumed_step: int = 0  # optimizer steps already taken
     budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)  # what it starts from
 
     @property
     def finished(self) -> bool:
@@ -76,6 +93,7 @@ class RunFolder:
         }
         arguments.pop("tokenizer_state", None)
         return {
+            "origins": [origin._asdict() for origin in self.origins],
             "data": {
                 "name": self.identity["data.name"],
                 "arguments": arguments,
@@ -87,7 +105,7 @@ class RunFolder:
                     **self.identity,
                     "trainer.max_steps": self.max_steps,
                 }.items()
-                if not key.startswith(("model", "data.", "init_from"))
+                if not key.startswith(APART)
             },
         }
 
@@ -125,6 +143,9 @@ class RunFolder:
         }
         if budget:
             manifest["budget"] = budget
+        for key in ("init_from", "body_from", teachers.PATH):
+            if fetched := hub.origin(str(self.identity.get(key, ""))):
+                manifest.setdefault("hub", {})[key] = fetched
         files.write_json(self.path / "manifest.json", manifest)
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
@@ -152,6 +173,7 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     """
     identity = identify(config, plan)
     folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
+    folder.origins = origins(plan)
     if FOLDER in os.environ and not first_process():
         folder.path = Path(os.environ[FOLDER])
         folder.manifest = runs.read_manifest(folder.path)
@@ -188,10 +210,14 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)
-    flat.pop("model.vocab_size", None)
+    for key in ("vocab_size", "labels"):  # the data's to say
+        flat.pop(f"model.{key}", None)
     for section in ("early_stopping", "checkpoints", "samples"):
         for key, value in config[section].as_dict().items():
             flat[f"{section}.{key}"] = value
+    for key, value in config.freeze.as_dict().items():
+        if value:  # a run that freezes nothing is called what it always was
+            flat[f"freeze.{key}"] = value
     for key in TRAINER_KEYS:
         flat[f"trainer.{key}"] = config.trainer[key]
     flat["seed_everything"] = config.seed_everything
@@ -200,6 +226,13 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
             flat[f"budget.{key}"] = config.budget[key]
     if plan.weights is not None:
         flat["init_from"] = str(plan.weights.path)
+    if plan.body is not None:
+        flat["body_from"] = str(plan.body.path)
+    if plan.teacher is not None:
+        flat[teachers.PATH] = str(plan.teacher.path)
+        flat[teachers.DIGEST] = plan.teacher.sha256
+        for key, value in config.distill.as_dict().items():
+            flat[f"distill.{key}"] = value
     return json.loads(json.dumps(flat, default=str))
 
 
@@ -217,7 +250,9 @@ def digest(identity: dict[str, Any]) -> str:
 def _default(identity: dict[str, Any], plan: Plan) -> Path:
     path = identity.get("data.path")
     first = str(path[0] if isinstance(path, list) and path else path)
-    corpus = identity.get("data.corpus") or (Path(first).stem if path else "kjv")
+    named = Path(first).stem
+    named = Path(first).resolve().parent.name if named == "train" else named
+    corpus = identity.get("data.corpus") or (named if path else "kjv")
     corpus = re.sub(r"[^a-z0-9_-]+", "-", str(corpus).lower()).strip("-") or "text"
     name = re.sub(r"[^a-z0-9_-]+", "-", plan.model.rpartition(".")[2].lower())
     return Path("runs") / f"{name}-{corpus}-{digest(identity)}"
@@ -245,7 +280,8 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
     stored = dict(plan.run.stored.get("training") or {})
     arguments = (plan.run.stored.get("data") or {}).get("arguments") or {}
     stored.update({f"data.{key}": value for key, value in arguments.items()})
-    for key, value in stored.items():
+    now = {key: None for key in folder.identity if key.startswith("freeze.")}
+    for key, value in {**now, **stored}.items():
         free = key.removeprefix("data.") in prelude.SOURCES or key in FREE
         if key.startswith(FIXED) and not free and folder.identity.get(key) != value:
             raise UsageError(

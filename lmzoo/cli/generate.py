@@ -5,29 +5,28 @@ import sys
 import time
 from dataclasses import asdict
 from json import dumps
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from lmzoo import runs
-from lmzoo.analysis.memorised import Memorised, memorised_by
-from lmzoo.analysis.variability import variability as measure
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.errors import UsageError
-from lmzoo.generation import Continuation, continue_text
+
+if TYPE_CHECKING:
+    from lmzoo.analysis.memorised import Memorised
+    from lmzoo.generation import Continuation
+    from lmzoo.runs import Run
 
 LONGEST_PROMPT = 1 << 24  # characters
 Precision = Literal[
     "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"
 ]
-TRUE = {
-    "16-true": torch.float16,
-    "bf16-true": torch.bfloat16,
-    "32-true": torch.float32,
-    "64-true": torch.float64,
+TRUE = {  # precision -> torch's name of what the weights are kept in
+    "16-true": "float16",
+    "bf16-true": "bfloat16",
+    "32-true": "float32",
+    "64-true": "float64",
 }
-MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+MIXED = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}
 
 
 def run(argv: list[str]) -> int:
@@ -81,6 +80,21 @@ def generate(
         probe_text: where the training text is now; by default where it was
         json: print one JSON object, on one line, and no text
     """
+    # torch is for the work, and not for the help
+    import torch
+
+    # as above
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.analysis.memorised import memorised_by
+
+    # as above
+    from lmzoo.analysis.variability import variability as measure
+
+    # as above
+    from lmzoo.generation import continue_text
+
     settings: dict[str, Any] = {
         "num_samples": num_samples,
         "max_new_tokens": max_new_tokens,
@@ -97,7 +111,8 @@ def generate(
     loaded = runs.load(run)
     options = ("--prompt", "--prompt_file")
     begun = given.text_or_file(prompt, prompt_file, options, LONGEST_PROMPT)
-    model = loaded.model.to(device=place, dtype=TRUE.get(precision))
+    dtype = getattr(torch, TRUE[precision]) if precision in TRUE else None
+    model = loaded.model.to(device=place, dtype=dtype)
     if probe:
         with _mixed(place, precision):
             return _show(memorised_by(loaded, probe_text or None, seed=seed), json)
@@ -134,12 +149,12 @@ def _check_probe(probe: str, text: str, others: list[Any]) -> None:
         )
 
 
-def _show(result: Memorised, json: bool) -> int:
+def _show(result: "Memorised", json: bool) -> int:
     print(dumps(result.plain()) if json else result)
     return 0
 
 
-def _aloud(made: Continuation, prompt: str) -> float:
+def _aloud(made: "Continuation", prompt: str) -> float:
     """Print the first sample while it is made, then the others; seconds of making."""
     with contextlib.suppress(AttributeError):  # a terminal that lacks a character
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -156,14 +171,14 @@ def _aloud(made: Continuation, prompt: str) -> float:
     return seconds
 
 
-def _silently(made: Continuation) -> float:
+def _silently(made: "Continuation") -> float:
     started = time.perf_counter()
     for _ in made:
         pass
     return time.perf_counter() - started
 
 
-def _heading(made: Continuation, number: int) -> str:
+def _heading(made: "Continuation", number: int) -> str:
     """A line above each sample, if there are several."""
     count, seed = len(made.samples), made.samples[number].seed
     return f"--- sample {number + 1} of {count}, seed {seed}\n" if count > 1 else ""
@@ -174,7 +189,7 @@ def _say(text: str) -> None:
 
 
 def _report(
-    loaded: runs.Run, made: Continuation, prompt: str, settings: dict[str, Any]
+    loaded: "Run", made: "Continuation", prompt: str, settings: dict[str, Any]
 ) -> dict[str, Any]:
     return {
         "checkpoint": str(loaded.path),
@@ -199,5 +214,9 @@ def _place(name: str, precision: str) -> str:
 
 
 def _mixed(place: str, precision: str) -> contextlib.AbstractContextManager[Any]:
-    dtype = MIXED.get(precision)
-    return torch.autocast(place, dtype) if dtype else contextlib.nullcontext()
+    if precision not in MIXED:
+        return contextlib.nullcontext()
+    # torch is for the work, and not for the help
+    import torch
+
+    return torch.autocast(place, getattr(torch, MIXED[precision]))

@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
 from lmzoo.text.readers import Notes, read_stream, read_text
+
+if TYPE_CHECKING:
+    import torch
 
 
 def text_or_file(
@@ -50,12 +52,15 @@ def text_or_file(
     return "".join(read)
 
 
-def device(name: str) -> torch.device:
+def device(name: str) -> "torch.device":
     """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         UsageError: another name, or a device that is not there.
     """
+    # torch is for the work, and not for the help of a command
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")

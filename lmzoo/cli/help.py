@@ -10,9 +10,15 @@ lmzoo fit: train a model on a text
 
 what to train
   --model NAME               a member of the zoo (lmzoo models); default ff
+  --model pretrained --model.source FOLDER_OR_NAME   what others trained, fine-tuned
   --model.preset NAME        a published size, for example gpt-nano
   --model.KEY VALUE          an argument of that model (--model.help NAME lists them)
   --plugin FILE.py           a file that registers models of your own
+
+classify texts
+  --model classifier --data.path FILES   csv, tsv, jsonl, a folder for each label
+  --model.body NAME|RUN|FOLDER           any model of the zoo; --model.body.KEY VALUE
+  --distill_from RUN                     learn from another classifier as well
 
 on what
   --data.corpus NAME         kjv (default), pydoc, pysource, tinyshakespeare
@@ -32,6 +38,13 @@ for how long, how fast
   --early_stopping.min_relative_improvement F
   --seed_everything N
   --compile true
+
+what stays as it is
+  --freeze.blocks N          the first N blocks; -2 is all but the last two
+  --freeze.embeddings true, --freeze.all_but_head true
+  --freeze.patterns NAME     parameters by name, with * and ?
+  --freeze.unfreeze_every N  steps after which one more part begins to train
+  --freeze.rates JSON        {"PATTERN": share of the learning rate}
 
 a run
   --trainer.default_root_dir FOLDER    default: runs/MODEL-CORPUS-HASH

@@ -6,22 +6,18 @@ The model is built on the meta device, so that the largest preset is counted at 
 import json as to_json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
-from lmzoo import runs
-from lmzoo.analysis.anatomy.diagram import draw
-from lmzoo.analysis.anatomy.parameters import count, on_meta
 from lmzoo.cli import given
 from lmzoo.cli.command import call
 from lmzoo.cli.messages import shorten
-from lmzoo.cli.params_output import as_json, show
 from lmzoo.errors import UsageError, first_line
-from lmzoo.models.base import LanguageModel
-from lmzoo.rebuild import build_model
 from lmzoo.registry import models
+
+if TYPE_CHECKING:
+    from lmzoo.models.base import LanguageModel
 
 DEFAULT_VOCABULARY = 256  # every byte has a token then
 MORE = "see lmzoo params --help"
@@ -58,6 +54,18 @@ def params(
         json: print JSON for programs.
         diagram: an SVG file to draw the architecture into.
     """
+    # torch is for the work, and not for the help
+    from lmzoo.analysis.anatomy.diagram import draw
+
+    # as above
+    from lmzoo.analysis.anatomy.parameters import count
+
+    # as above
+    from lmzoo.cli.params_output import as_json, show
+
+    # as above
+    from lmzoo.models.base import require_language_model
+
     if bool(run) == bool(model):
         which = "both were given" if run else "neither was given"
         raise UsageError(f"give RUN or --model NAME: {which}; {MORE}")
@@ -68,6 +76,7 @@ def params(
     _require_length(built, length)
     table = count(built, length)
     if diagram:
+        require_language_model(type(built), name)
         given.write_figure(Path(diagram), draw(built, name), "--diagram", "<svg")
         notes.append(f"diagram: {diagram}")
     if json:
@@ -97,8 +106,17 @@ def _split(argv: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _stored(
     path: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """The model of a run, from its checkpoint's arguments alone."""
+    # torch is for the work, and not for the help
+    import torch
+
+    # as above
+    from lmzoo import runs
+
+    # as above
+    from lmzoo.rebuild import build_model
+
     changed = [f"--model.{key}" for key in typed]
     changed += ["--vocab_size"] * (vocab_size is not None)
     if changed:
@@ -118,8 +136,11 @@ def _stored(
 
 def _from_zoo(
     name: str, typed: dict[str, str], vocab_size: int | None
-) -> tuple[str, LanguageModel, list[str]]:
+) -> tuple[str, Any, list[str]]:
     """A model of the zoo, its options read by its constructor's annotations."""
+    # torch is for the work, and not for the help
+    from lmzoo.analysis.anatomy.parameters import on_meta
+
     cls, typed = models.load(name), dict(typed)
     if cls.pretrained:
         raise UsageError(
@@ -144,7 +165,7 @@ def _from_zoo(
 
 
 def _parsed(
-    cls: type[LanguageModel], typed: dict[str, str], preset: dict[str, Any]
+    cls: "type[LanguageModel]", typed: dict[str, str], preset: dict[str, Any]
 ) -> dict[str, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "model")
@@ -158,7 +179,7 @@ def _parsed(
     return {key: getattr(options.model, key) for key in typed}
 
 
-def _require_length(model: LanguageModel, length: int | None) -> None:
+def _require_length(model: "LanguageModel", length: int | None) -> None:
     if length is None:
         return
     if length < 1:

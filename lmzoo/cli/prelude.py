@@ -5,13 +5,15 @@ that the order of strength is: typed, configuration files, checkpoint, recipe.
 """
 
 import contextlib
+import inspect
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmzoo import runs
-from lmzoo.cli import refusals
+from lmzoo import portable, runs
+from lmzoo.cli import bodies, refusals, sources, teachers
 from lmzoo.cli.arguments import Request, nested
 from lmzoo.cli.refusals import model_class
 from lmzoo.errors import UsageError
@@ -38,6 +40,7 @@ TRAINER_KEYS = (
 KNOWN_CLASS = re.compile(
     r"torch\.optim\.(lr_scheduler\.)?\w+|lmzoo\.training\.optimizers\.\w+"
 )
+TEXT_LENGTH = 128  # tokens of a text to classify, unless typed
 SOURCES = ("corpus", "path", "val_path", "test_path")  # where the text comes from
 
 
@@ -51,6 +54,8 @@ class Plan:
     checkpoint: Path | None = None  # to resume or to measure
     run: runs.Run | None = None  # what is in it
     weights: runs.Run | None = None  # to start from
+    teacher: runs.Run | None = None  # to be distilled
+    body: runs.Run | None = None  # that a classifier's body starts from
     notes: list[str] = field(default_factory=list)
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -61,13 +66,22 @@ def plan(request: Request) -> Plan:
     Raises:
         UsageError: no checkpoint where one is needed, or options that contradict it.
     """
-    run = _run(request)
+    typed = model_class(request.model) if request.model else None
+    source = sources.take_source(request, typed)
+    run = _run(request, source)
     refusals.check(request, run)
     made = Plan(request, _model_name(request, run))
     refusals.check_options(request, made.model, fresh=run is None)
     if request.model is None and run is None:
         made.notes.append(f"no --model given: training {DEFAULT_MODEL}")
     made.configs.append(_recipe(made.model, request.preset))
+    cls = model_class(made.model)
+    if run is None and bodies.reads_body(cls):
+        _settle_body(made, cls)
+    resumed = run if request.command == "fit" and request.ckpt_path else None
+    kept_at = resumed and (resumed.stored.get("training") or {}).get(teachers.PATH)
+    kept_at = _located(kept_at, resumed) if resumed and kept_at else None
+    made.teacher = teachers.settle(request, cls, resumed, kept_at)
     if run is not None:
         made.configs.append(_stored(run, request))
         if request.ckpt_path:
@@ -77,11 +91,38 @@ def plan(request: Request) -> Plan:
     return made
 
 
-def _run(request: Request) -> runs.Run | None:
+def _settle_body(made: Plan, cls: type) -> None:
+    """Describe the body by plain arguments; its run brings tokenizer and context."""
+    arguments, made.body = bodies.settle(made.request, cls)
+    classes = {
+        key: made.configs[0][key]["class_path"]
+        for key in ("model", "data", "optimizer", "lr_scheduler")
+    }
+    if made.body is not None:
+        stored = made.body.stored
+        config = nested(bodies.FINE_TUNING, classes)
+        config["data"] = {
+            "class_path": classes["data"],
+            "init_args": {"tokenizer_state": json.dumps(stored["tokenizer"])},
+        }
+        context = min(stored["arguments"]["context_length"], TEXT_LENGTH)
+        config["model"] = {
+            "class_path": classes["model"],
+            "init_args": {"context_length": context},
+        }
+        made.configs.append(config)
+    made.request.configs.append(
+        {"model": {"class_path": classes["model"], "init_args": arguments}}
+    )
+
+
+def _run(request: Request, source: str | None) -> runs.Run | None:
     if request.ckpt_path and request.init_from:
         raise UsageError(
             "--ckpt_path resumes a run and --init_from starts a new one; give one"
         )
+    if source is not None:
+        return _source(request, source)
     path = request.ckpt_path or request.init_from
     if path is None:
         if "--help" in request.options or "--print_config" in request.options:
@@ -91,10 +132,32 @@ def _run(request: Request) -> runs.Run | None:
         return None
     resuming = request.command == "fit" and request.ckpt_path
     run = runs.load(path, which="last" if resuming else "best")
-    if resuming and run.path.is_dir():
+    if resuming and portable.is_portable(run.path):
         raise UsageError(
             f"--ckpt_path {path}: a model folder holds no state of an optimizer to go "
             f"on from; --init_from starts a new run from its weights"
+        )
+    return run
+
+
+def _source(request: Request, place: str) -> runs.Run:
+    """A new run's start; anything else that says where the weights are is refused."""
+    for option in ("ckpt_path", "init_from"):
+        if other := getattr(request, option):
+            raise UsageError(
+                f"--model.source {place} and --{option} {other} both say where the "
+                f"weights are; give one"
+            )
+    if request.command != "fit":
+        raise UsageError(
+            f"--model.source {place}: lmzoo {request.command} measures what there is; "
+            f"give --ckpt_path {place}"
+        )
+    run = sources.open_source(place)
+    if run.stored["model"] != _registered(request.model or ""):
+        raise UsageError(
+            f"--model.source {place} is a model of lmzoo's own, "
+            f"{run.stored['model']!r}; --init_from {place} goes on from it"
         )
     return run
 
@@ -109,7 +172,7 @@ def _model_name(request: Request, run: runs.Run | None) -> str:
     if request.model is not None and _registered(request.model) != stored:
         raise UsageError(
             f"--model {_registered(request.model) or request.model} contradicts "
-            f"{run.path}, which holds a {stored!r}; leave --model out"
+            f"{run.place}, whose model is {stored!r}; leave --model out"
         )
     return stored
 
@@ -128,7 +191,7 @@ def _recipe(name: str, preset: str | None) -> dict[str, Any]:
     path = models.class_path(name) if "." not in name else name
     classes = {
         "model": path,
-        "data": data_modules.class_path("text"),
+        "data": data_modules.class_path(getattr(cls, "data", "text")),
         "optimizer": flat["optimizer.class_path"],
         "lr_scheduler": flat["lr_scheduler.class_path"],
     }
@@ -147,16 +210,25 @@ def _stored(run: runs.Run, request: Request) -> dict[str, Any]:
     stored = run.stored
     for key in ("arguments", "data", "training"):
         check_plain(stored.get(key) or {}, f"{run.path}: {key}")
-    arguments = {k: v for k, v in stored["arguments"].items() if k != "vocab_size"}
+    linked = getattr(model_class(stored["model"]), "linked", {}).values()
+    arguments = {k: v for k, v in stored["arguments"].items() if k not in linked}
     data = dict((stored.get("data") or {}).get("arguments") or {})
-    if request.init_from or any(_typed_source(request, key) for key in SOURCES):
+    starting = not request.ckpt_path  # a new run, from another's weights
+    if starting or any(_typed_source(request, key) for key in SOURCES):
         data = {key: value for key, value in data.items() if key not in SOURCES}
     for key in SOURCES[1:]:
         data[key] = _located(data.get(key), run)
     data.pop("context_length", None)
     data["tokenizer_state"] = stored["tokenizer"]
-    data["extend_tokenizer"] = bool(request.init_from)
+    data["extend_tokenizer"] = starting
     name = (stored.get("data") or {}).get("name", "text")
+    described = (stored.get("data") or {}).get("described") or {}
+    if "labels" in described:  # what stands in the files -> name, in the model's order
+        data["labels"] = described["labels"]
+    if name == "labelled":
+        data["tokenizer_state"] = json.dumps(stored["tokenizer"])
+    known = inspect.signature(data_modules.load(name)).parameters
+    data = {key: value for key, value in data.items() if key in known}
     config: dict[str, Any] = {
         "model": {"class_path": models.class_path(stored["model"])},
         "data": {"class_path": data_modules.class_path(name), "init_args": data},
@@ -188,6 +260,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
             being data, cannot have imported.
     """
     heads = ("optimizer", "lr_scheduler", "trainer", "early_stopping", "checkpoints")
+    heads += ("freeze", "distill")
     flat = stored.get("training") or {}
     for key in flat:
         head, _, tail = key.partition(".")
@@ -208,6 +281,7 @@ def _training(stored: dict[str, Any], path: Path) -> dict[str, Any]:
         key: value
         for key, value in flat.items()
         if key.partition(".")[0] in (*heads, "samples", "seed_everything")
+        and key != teachers.DIGEST
     }
 
 

@@ -5,6 +5,8 @@ import importlib
 import inspect
 from typing import Any
 
+import yaml
+
 from lmzoo import runs
 from lmzoo.cli.arguments import Request
 from lmzoo.errors import UsageError
@@ -23,10 +25,18 @@ def check(request: Request, run: runs.Run | None) -> None:
     changed = [*request.typed("model."), *request.typed("data.tokenizer")]
     changed += ["model.preset"] * bool(request.preset)
     changed += [f"model.{key}" for key in request.section("model")]
+    changed += ["model.body"] * bool(request.body or request.body_arguments)
+    changed_body = "".join(f"body.{key}" for key, _ in request.body_arguments[:1])
     if run is not None and request.ckpt_path and changed:
         raise UsageError(
             f"--{changed[0]} cannot be changed: the model of "
             f"{request.ckpt_path} is built as it was; --init_from starts a new run"
+        )
+    if run is not None and request.init_from and (request.body or changed_body):
+        raise UsageError(
+            f"--model.{changed_body or 'body'}: --init_from {request.init_from} brings "
+            f"its model, body and all; --model.body {request.init_from} alone starts a "
+            f"new head on that body"
         )
     if request.typed("trainer.max_steps") and (budget := request.typed("budget.")):
         raise UsageError(
@@ -34,6 +44,8 @@ def check(request: Request, run: runs.Run | None) -> None:
             f"give one"
         )
     _require_tokenizer(request, run)
+    if run is not None and request.ckpt_path:
+        _require_labels(request, run)
 
 
 def check_options(request: Request, model: str, fresh: bool) -> None:
@@ -49,8 +61,19 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
     """
     if fresh and request.command == "fit":
         _require_source(model, request)
-    _require_known(request, "model", model_class(model))
-    data = request.data or data_modules.class_path("text")
+    cls = model_class(model)
+    _require_known(request, "model", cls)
+    feeds = data_modules.class_path(getattr(cls, "data", "text"))
+    data = request.data or feeds
+    others = {data_modules.class_path(name) for name in ("text", "labelled")} - {feeds}
+    if data in others or (request.body and not hasattr(cls, "teacher")):
+        given = f"data {data_modules.name_of_path(data)}"
+        given = f"model.body {request.body}" if data not in others else given
+        raise UsageError(
+            f"--{given}: a {models.name_of_path(model)} is no model for it; it is a "
+            f"{getattr(cls, 'task', 'model')} and reads --data "
+            f"{data_modules.name_of_path(feeds)}"
+        )
     _require_known(request, "data", model_class(data))
 
 
@@ -101,6 +124,25 @@ def _require_known(request: Request, section: str, cls: type) -> None:
         )
 
 
+def _require_labels(request: Request, run: runs.Run) -> None:
+    """A classifier's outputs have their names and their order: nothing renames them."""
+    labels = run.stored["arguments"].get("labels")
+    if not isinstance(labels, list) or not request.typed("data.labels"):
+        return
+    asked: Any = request.section("data").get("labels")
+    for option in request.options:
+        key, _, value = option.removeprefix("--").partition("=")
+        if key.startswith("data.labels") or key.startswith("data.init_args.labels"):
+            asked = yaml.safe_load(value)
+    names = list(asked.values()) if isinstance(asked, dict) else asked
+    if names != labels:
+        raise UsageError(
+            f"--data.labels: the classifier tells apart {', '.join(labels)}, in this "
+            f"order; say what stands in the file for each: "
+            f"'{{{', '.join(f'RAW: {name}' for name in labels)}}}'"
+        )
+
+
 def _require_tokenizer(request: Request, run: runs.Run | None) -> None:
     """A run brings its tokenizer: refuse to be told of another one."""
     if run is None:
@@ -124,5 +166,6 @@ def _require_source(name: str, request: Request) -> None:
     if not asked and getattr(model_class(name), "pretrained", False):
         raise UsageError(
             f"--model {models.name_of_path(name)} has no weights of its own: give "
-            f"--init_from FOLDER, a causal language model that transformers saved"
+            f"--model.source FOLDER_OR_NAME, a causal language model that transformers "
+            f"saved (its tokenizer and context come along)"
         )

@@ -12,9 +12,12 @@ from lmzoo.cli import terminal
 from lmzoo.cli.card import model_card
 from lmzoo.errors import UsageError
 from lmzoo.report.words import plural
+from lmzoo.training.baselines import MISSING, baselines, has_library
 from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
+
+LEAST = 5e-4  # difference that is said: half of what the table's last digit shows
 
 
 def announce(cli: Any) -> None:
@@ -29,9 +32,9 @@ def announce(cli: Any) -> None:
         f"model      {folder.model}, {count(model):,} parameters, "
         f"context {model.context_length}",
         f"text       {described['name']}, "
-        f"{sum(s['characters'] for s in splits.values()):,} characters; tokens "
-        + ", ".join(f"{name} {s['tokens']:,}" for name, s in splits.items())
-        + f"; {described['tokenizer']['kind']} vocabulary of {data.vocab_size}",
+        f"{sum(s['characters'] for s in splits.values()):,} characters; "
+        f"{_amounts(splits)}; {described['tokenizer']['kind']} vocabulary of "
+        f"{data.vocab_size}",
         f"run        {folder.path}",
     )
     if folder.resume_from is not None:
@@ -42,6 +45,17 @@ def announce(cli: Any) -> None:
                 f"note: the steps so far followed a schedule of {before:,} steps, the "
                 f"rest one of {folder.max_steps:,}; --fresh trains in one piece"
             )
+
+
+def _amounts(splits: dict[str, Any]) -> str:
+    """Tokens of each part; of labelled data its texts, and how many for each label."""
+    if all("texts" not in part for part in splits.values()):
+        return "tokens " + ", ".join(
+            f"{name} {part['tokens']:,}" for name, part in splits.items()
+        )
+    labels = ", ".join(f"{k} {v:,}" for k, v in splits["train"]["labels"].items())
+    told = [f"{name} {part['texts']:,}" for name, part in splits.items()]
+    return f"texts {told[0]} ({labels}), {', '.join(told[1:])}"
 
 
 def finish(cli: Any) -> None:
@@ -56,7 +70,11 @@ def finish(cli: Any) -> None:
         cli.model.load_state_dict(state)
     summary = {
         "model": folder.model,
+        "task": cli.model.task,
         "parameters": count(cli.model),
+        "trainable": trainable(cli.model),
+        "lora_rank": cli.model.arguments.get("lora_rank") or None,
+        "origins": [origin._asdict() for origin in folder.origins],
         "run": str(folder.path),
         "counting": counting,
         "steps": checkpoints.last["step"] if checkpoints.last else 0,
@@ -67,15 +85,17 @@ def finish(cli: Any) -> None:
         "tokens_per_second": cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
         "peak_memory": memory,
         "context": context_rule(cli),
+        "start": checkpoints.start,
         "best": checkpoints.best,
         "last": checkpoints.last,
         "other_protocol": _other_protocol(cli),
         "test": _pass(cli, "test") if has(cli.datamodule, "test") else None,
+        **_of_labels(cli),
     }
     if not trainer.is_global_zero:
         return
     summary["data"] = cli.datamodule.describe()
-    summary["floors"] = floors(cli.datamodule) if has(cli.datamodule, "val") else {}
+    summary["floors"] = _floors(cli)
     summary["verdict"] = verdict(summary)
     cli.health.conclude(summary)
     summary["health"] = cli.health.findings
@@ -93,7 +113,8 @@ def finish(cli: Any) -> None:
     whole = summary["stopped"].startswith("by the Trainer")
     status = "running" if whole else "finished"
     checkpoints.write_index(status=status, stopped=summary["stopped"])
-    terminal.show(summary, cli.plan.request.plugins)
+    own_text = bool(folder.identity.get("data.path"))
+    terminal.show(summary, cli.plan.request.plugins, own_text)
 
 
 def measured(cli: Any, split: str) -> None:
@@ -105,10 +126,14 @@ def measured(cli: Any, split: str) -> None:
     figures = _figures(cli.trainer, split)
     described = cli.datamodule.describe()
     part = described["splits"][split]
-    table = terminal.table()
-    table.add_row(f"{split}", *terminal.cells(figures))
+    task = cli.model.task
+    table = terminal.table(task)
+    table.add_row(f"{split}", *terminal.cells(figures, task))
     console = Console(highlight=False)
     console.print(table)
+    if task == "classifier":
+        counts = {"split": split, "counts": cli.model.metrics.confusion()}
+        console.print(terminal.confusion(cli.model.labels, counts))
     terminal.say(
         f"text       {described['name']}, {part['characters']:,} characters, "
         f"{part['tokens']:,} tokens, {part['oov_share']:.3%} unknown",
@@ -147,6 +172,11 @@ def count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def trainable(model: Any) -> int:
+    """Parameters that training changes."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def peak_memory() -> int | None:
     """Most bytes of memory this process has held; None where nothing tells.
 
@@ -166,7 +196,7 @@ def peak_memory() -> int | None:
 
 def has(data: Any, split: str) -> bool:
     """Whether a split holds anything to predict."""
-    return len(getattr(data, f"{split}_tokens")) > 1
+    return bool(data.has(split))
 
 
 def stopped(cli: Any) -> str:
@@ -184,6 +214,13 @@ def stopped(cli: Any) -> str:
 def context_rule(cli: Any) -> str:
     """Under which context the figures were taken."""
     data, model = cli.datamodule, cli.model
+    if model.task == "classifier":
+        return data.context_rule
+    if model.task == "encoder":
+        return (
+            f"tokens hidden in windows of {model.context_length}: figures of those "
+            f"alone, comparable with no other model's"
+        )
     if data.protocol == "carried":
         return f"state carried along {data.streams} streams of the text"
     if model.window is not None:
@@ -199,24 +236,75 @@ def context_rule(cli: Any) -> str:
     )
 
 
+def _floors(cli: Any) -> dict[str, Any]:
+    """What the run is measured against; nothing measures hidden tokens."""
+    if cli.model.task == "encoder" or not has(cli.datamodule, "val"):
+        return {}
+    if cli.model.task == "classifier":
+        return baselines(cli.datamodule)
+    return floors(cli.datamodule)
+
+
+def _of_labels(cli: Any) -> dict[str, Any]:
+    """What a classifier's summary says besides: labels, and the last confusions."""
+    if cli.model.task != "classifier":
+        return {}
+    split = "test" if has(cli.datamodule, "test") else "val"
+    if not has_library():
+        cli.notes.append(MISSING)
+    counts = cli.model.metrics.confusion() if has(cli.datamodule, split) else None
+    return {
+        "labels": cli.model.labels,
+        "confusion": counts and {"split": split, "counts": counts},
+    }
+
+
 def verdict(summary: dict[str, Any]) -> str:
-    """In words: which floors does the run beat, and which not?"""
-    rows = {name: row["bits_per_char"] for name, row in summary["floors"].items()}
+    """In words: which floors does the run beat, which not, and what of its start?"""
+    start, best, said = summary.get("start"), summary["best"], []
+    if start and best:
+        said.append(_beside_start(start, best, summary.get("task")))
+    return "; ".join([*said, _beside_floors(summary)])
+
+
+def _yardstick(task: str | None) -> tuple[str, str, int]:
+    """The figure that is compared, its unit, and -1 where more is better."""
+    if task == "classifier":
+        return "accuracy", "of accuracy", -1
+    return "bits_per_char", "bits per character", 1
+
+
+def _beside_floors(summary: dict[str, Any]) -> str:
+    figure, unit, sign = _yardstick(summary.get("task"))
+    rows = {name: sign * row[figure] for name, row in summary["floors"].items()}
+    if summary.get("task") == "encoder":
+        return "is measured on hidden tokens, for which there is no floor"
     if not rows:
         return "no validation part, so nothing to compare with the floors"
     if not summary["best"]:
         return "no validation gave a finite loss, so there is nothing to compare"
-    mine = summary["best"]["metrics"]["bits_per_char"]
-    beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > 5e-4}
-    above = {name: mine - bits for name, bits in rows.items() if mine - bits > 5e-4}
+    mine = sign * summary["best"]["metrics"][figure]
+    beaten = {name: bits - mine for name, bits in rows.items() if bits - mine > LEAST}
+    above = {name: mine - bits for name, bits in rows.items() if mine - bits > LEAST}
     said = []
     if beaten:
         best = min(beaten, key=lambda name: beaten[name])
-        said.append(f"beats {best} by {beaten[best]:.3f} bits per character")
+        said.append(f"beats {best} by {beaten[best]:.3f} {unit}")
     if above:
         names = ", ".join(f"{name} ({gap:.3f} above)" for name, gap in above.items())
         said.append(f"does NOT beat {names}")
     return "; ".join(said) or "equals its floors"
+
+
+def _beside_start(start: dict[str, Any], best: dict[str, Any], task: str | None) -> str:
+    """What training made of the weights that it was given."""
+    figure, unit, sign = _yardstick(task)
+    gap = start["metrics"][figure] - best["metrics"][figure]
+    if sign * gap > LEAST:
+        return f"is {abs(gap):.3f} {unit} {'below' if sign > 0 else 'above'} its start"
+    if sign * gap < -LEAST:
+        return f"is WORSE than its start, by {abs(gap):.3f} {unit}"
+    return "equals its start"
 
 
 def _final_validation(cli: Any) -> None:
@@ -270,7 +358,11 @@ def _without_step(record: dict[str, Any]) -> dict[str, Any]:
 def _log_best(cli: Any, summary: dict[str, Any]) -> None:
     """Hyper-parameters with the best value, for TensorBoard's table."""
     best = (summary["best"] or {}).get("metrics", {})
-    values = {f"best/{k}": v for k, v in best.items() if k in terminal.FIGURES}
+    values = {
+        f"best/{k}": v
+        for k, v in best.items()
+        if k in terminal.FIGURES[summary["task"]]
+    }
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(
             {k: v for k, v in cli.run_folder.identity.items() if v is not None}, values

@@ -4,24 +4,19 @@ import math
 import sys
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from lmzoo import runs as stored_runs
-from lmzoo import scoring
-from lmzoo.cli import given, score_page, score_tables
+from lmzoo.cli import given
 from lmzoo.cli.command import call
-from lmzoo.cli.score_columns import Column
 from lmzoo.errors import UsageError
 from lmzoo.files import finite
-from lmzoo.models.base import LanguageModel
-from lmzoo.scoring import Score
-from lmzoo.scoring.common import token_names
-from lmzoo.text.protocol import Tokenizer
 from lmzoo.text.readers import Notes, read_text
 
-NEARLY = 0.9  # share of a text's spans from which it counts as trained on
+if TYPE_CHECKING:
+    import torch
+
+    from lmzoo.scoring.columns import Column
+    from lmzoo.scoring.result import Score
 
 
 def run(argv: list[str]) -> int:
@@ -59,13 +54,23 @@ def score(
         html: write a page to this file, each token coloured by its surprise.
         device: auto (a GPU if there is one), cpu, cuda, cuda:N or mps.
     """
+    # torch is for the work, and not for the help
+    from lmzoo.cli import score_tables
+
+    # as above
+    from lmzoo.scoring import page as score_page
+
+    # as above
+    from lmzoo.scoring.columns import Column, short_names
+
     wanted = _text(text, file)
     choices = _texts(continuations)
-    others = [_imported(path, wanted) for path in import_]
+    scored = [read_imported(path, wanted) for path in import_]
+    others = [Column(name, "imported", found) for name, found in scored]
     where = given.device(device)
     columns = [
         _column(path, name, wanted, stride, top_k, choices, where)
-        for path, name in zip(runs, _names(runs), strict=True)
+        for path, name in zip(runs, short_names(runs), strict=True)
     ]
     columns += others
     if html:
@@ -87,64 +92,33 @@ def _column(
     stride: int | None,
     top_k: int,
     texts: list[str],
-    device: torch.device,
-) -> Column:
+    device: "torch.device",
+) -> "Column":
     """One run's view of the text."""
+    # torch is for the work, and not for the help
+    from lmzoo import runs as stored_runs
+
+    # as above
+    from lmzoo import scoring
+
+    # as above
+    from lmzoo.scoring.columns import column, trained_on
+
     opened = stored_runs.load(path)
     model, tokenizer = opened.model.to(device), opened.tokenizer
-    scored = scoring.score(model, tokenizer, text, stride=stride, top_k=top_k)
-    column = Column(name, f"{tokenizer.kind} {tokenizer.vocab_size:,}", scored)
-    column.notices = _notices(scored, model, tokenizer)
-    column.notices += _seen_in_training(opened.path, text)
+    seen = column(name, model, tokenizer, text, stride=stride, top_k=top_k)
+    seen.notices += trained_on(stored_runs.read_spans(opened.path), text)
     if top_k:
-        column.next_tokens = scoring.next_tokens(model, tokenizer, text, top_k)
-        column.top = _top(scored, tokenizer)
+        seen.next_tokens = scoring.next_tokens(model, tokenizer, text, top_k)
     if texts:
-        column.continuations = scoring.continuations(model, tokenizer, text, texts)
+        seen.continuations = scoring.continuations(model, tokenizer, text, texts)
         unknown = [t for t in texts if tokenizer.unk_id in tokenizer.encode(t)]
         if tokenizer.unk_id is not None and unknown:
-            column.notices.append(
+            seen.notices.append(
                 f"of the continuations, {unknown[0]!r} holds unknown symbols, whose "
                 f"cost is not that of the text: its share says nothing"
             )
-    return column
-
-
-def _notices(score: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[str]:
-    """What must be known to read a model's figures."""
-    found = []
-    if score.unknown is not None and score.unknown.any():
-        count, first = int(score.unknown.sum()), int(score.unknown.argmax())
-        symbol = score.pieces(first + 1)[-1]
-        found.append(
-            f"{count:,} of {len(score.nll):,} tokens unknown ({symbol!r} first), "
-            f"scored as {tokenizer.symbols()[tokenizer.unk_id or 0]}, whatever they "
-            f"are: the figures are too low to compare"
-        )
-    if model.exhibit is not None:
-        found.append(
-            f"an exhibit: it breaks the law {model.exhibit!r}; its figures are no "
-            f"measure of prediction"
-        )
-    return found
-
-
-def _seen_in_training(path: Path, text: str) -> list[str]:
-    """Whether the text stands in the run's training text, if its hashes are there."""
-    spans = stored_runs.read_spans(path)
-    if spans is None:
-        return ["whether it was trained on cannot be told: no spans.bin is beside it"]
-    found = spans.present(text)
-    if not len(found) or not spans.exact:
-        return []
-    if NEARLY <= found.mean() < 1:
-        return [f"{found.mean():.1%} of this text occurs in the training text"]
-    if not found.all():
-        return []
-    return [
-        "every part of this text occurs in the training text: its score may be of what "
-        "was learned by heart, and not of how such text is predicted"
-    ]
+    return seen
 
 
 # ---- what was given ------------------------------------------------------------------
@@ -174,45 +148,31 @@ def _texts(continuations: str) -> list[str]:
     return texts
 
 
-def _imported(path: str, text: str) -> Column:
+def read_imported(path: str, text: str) -> "tuple[str, Score]":
+    """The name and the score that a file of another model's log-probabilities holds.
+
+    Raises:
+        UsageError: not such a file, or of another text.
+    """
+    # torch is for the work, and not for the help
+    from lmzoo import scoring
+
     try:
         content = "".join(read_text(Path(path), Notes()))
         data = loads(content)
     except (JSONDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: is not JSON ({error}); see --help") from error
-    name, score = scoring.imported(data, text, path)
-    return Column(name, "imported", score)
-
-
-def _names(paths: list[str]) -> list[str]:
-    """A short name for each path; the path itself where short names clash."""
-    short = [Path(path).resolve().name for path in paths]
-    return [
-        name if short.count(name) == 1 else path
-        for name, path in zip(short, paths, strict=True)
-    ]
+    return scoring.imported(data, text, path)
 
 
 # ---- JSON ----------------------------------------------------------------------------
 
 
-def _top(score: Score, tokenizer: Tokenizer) -> list[list[tuple[str, float]]]:
-    assert score.top is not None
-    name = token_names(tokenizer)
-    rows = zip(score.nll.tolist(), *(part.tolist() for part in score.top), strict=True)
-    return [
-        []
-        if math.isnan(nats)
-        else [(name(i), -value) for i, value in zip(ids, values, strict=True)]
-        for nats, ids, values in rows
-    ]
-
-
-def _plain(text: str, columns: list[Column]) -> dict[str, Any]:
+def _plain(text: str, columns: "list[Column]") -> dict[str, Any]:
     return {"text": text, "models": [_plain_column(column) for column in columns]}
 
 
-def _plain_column(column: Column) -> dict[str, Any]:
+def _plain_column(column: "Column") -> dict[str, Any]:
     score = column.score
     plain: dict[str, Any] = {
         **score.column(column.name),

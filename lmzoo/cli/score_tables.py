@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmzoo.cli.score_columns import (
+from lmzoo.scoring.columns import (
     COMPARE,
     FIGURES,
     Column,

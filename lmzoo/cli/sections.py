@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 
 from lmzoo.cli import messages, settings
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.training.checkpoints import Checkpoints
 from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.freezing import Freezing
 from lmzoo.training.telemetry import Samples
 
 
@@ -29,12 +30,17 @@ def add_classes(parser: LightningArgumentParser) -> None:
     parser.set_defaults(
         {f"trainer.{k}": v for k, v in settings.TRAINER_DEFAULTS.items()}
     )
-    parser.add_lightning_class_args(LanguageModel, "model", subclass_mode=True)
+    parser.add_lightning_class_args(Member, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
 
-def add_sections(parser: LightningArgumentParser) -> None:
-    """Lmzoo's own sections, and the two integers where the towers meet."""
+def add_sections(parser: LightningArgumentParser, model: type) -> None:
+    """Lmzoo's own sections, and where the towers meet: what data decides of a model.
+
+    Args:
+        parser: of one of the commands.
+        model: the class of the model.
+    """
     for key, base in (
         ("optimizer", Optimizer),
         ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
@@ -50,6 +56,19 @@ def add_sections(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")
     parser.add_lightning_class_args(Samples, "samples")
+    parser.add_lightning_class_args(Freezing, "freeze")
+    parser.add_argument(
+        "--distill.weight",
+        type=float,
+        default=0.5,
+        help="Share of the loss that the classifier of --distill_from has.",
+    )
+    parser.add_argument(
+        "--distill.temperature",
+        type=float,
+        default=2.0,
+        help="By which both classifiers' logits are divided before they are compared.",
+    )
     parser.add_argument(
         "--budget.seconds",
         type=float | None,
@@ -73,9 +92,10 @@ def add_sections(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."
     )
-    parser.link_arguments(
-        "data.vocab_size", "model.init_args.vocab_size", apply_on="instantiate"
-    )
+    for source, target in getattr(model, "linked", Member.linked).items():
+        parser.link_arguments(
+            f"data.{source}", f"model.init_args.{target}", apply_on="instantiate"
+        )
     parser.link_arguments(
         "model.init_args.context_length", "data.init_args.context_length"
     )

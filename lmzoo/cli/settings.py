@@ -1,6 +1,7 @@
 """Defaults of the Trainer, and the checks that need no model and no data."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from jsonargparse import Namespace
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.report import has
 from lmzoo.errors import UsageError
-from lmzoo.metrics import LanguageModelMetrics
 from lmzoo.training.budget import KINDS
 from lmzoo.training.early_stopping import EarlyStopping
 
@@ -32,8 +32,13 @@ WHOLE_PASSES = {  # what changes nothing; Lightning's 1 is one batch, its 1.0 al
 SPARSE = 100  # optimizer steps between validations, at least, unless typed
 
 
-def settle(config: Namespace, command: str) -> None:
+def settle(config: Namespace, command: str, figures: Sequence[str]) -> None:
     """Fill in what depends on the machine, refuse what cannot be meant.
+
+    Args:
+        config: of the command.
+        command: fit, validate or test.
+        figures: what a validation of this model measures.
 
     Raises:
         UsageError: a run without steps, or epochs where the data has no end.
@@ -43,10 +48,10 @@ def settle(config: Namespace, command: str) -> None:
         raise UsageError(f"--optimizer.lr {rate}: give a rate above 0")
     _settle_machine(config)
     watched = config.early_stopping.monitor
-    if watched.removeprefix("val/") not in LanguageModelMetrics.NAMES:
+    if watched.removeprefix("val/") not in figures:
         raise UsageError(
             f"--early_stopping.monitor {watched}: validation gives "
-            + ", ".join(f"val/{name}" for name in LanguageModelMetrics.NAMES)
+            + ", ".join(f"val/{name}" for name in figures)
         )
     if command == "fit":
         _settle_length(config)

@@ -14,8 +14,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lmzoo.cli import (
     arguments,
+    bodies,
     folders,
     messages,
+    origins,
     prelude,
     refusals,
     report,
@@ -23,17 +25,20 @@ from lmzoo.cli import (
 )
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.failures import AlreadyFinished, one_line_errors, quiet
+from lmzoo.cli.refusals import model_class
 from lmzoo.cli.sections import Parser, add_classes, add_sections
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
+from lmzoo.training.distillation import teach
+from lmzoo.training.frozen_features import FrozenFeatures
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
 from lmzoo.training.telemetry import MetricsFile, Telemetry
-from lmzoo.training.warm_start import warm_start
+from lmzoo.training.warm_start import keeps_vocabulary, warm_start
 
 
 def train(request: Request) -> None:
@@ -63,7 +68,7 @@ class TrainCLI(LightningCLI):
         self.plan = plan
         self.run_folder: folders.RunFolder | None = None
         super().__init__(
-            model_class=LanguageModel,
+            model_class=Member,
             datamodule_class=TextDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -85,7 +90,7 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lmzoo's own sections."""
-        add_sections(parser)
+        add_sections(parser, model_class(self.plan.model))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -120,7 +125,8 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the folder; refuse what cannot work, before anything is built."""
         config = self.config[self.command]
-        settings.settle(config, self.command)
+        names = model_class(self.plan.model).metric_names
+        settings.settle(config, self.command, names)
         if self.subcommand == "fit":
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
@@ -148,11 +154,14 @@ class TrainCLI(LightningCLI):
         self.telemetry, self.health = Telemetry(), HealthReport()
         self.health.fresh = self.plan.weights is None
         callbacks = [self.early_stopping, self.telemetry, self.samples, self.health]
+        callbacks += [self.freezing, FrozenFeatures()]
         if self.command == "fit":
             trainer["max_steps"] = self._steps(trainer)
             self.notes += settings.settle_validation(
                 trainer, self.datamodule, self.early_stopping
             )
+            if self._has_start():
+                trainer["num_sanity_val_steps"] = -1  # a whole pass before training
             trainer["logger"] = self._attach_folder()
             if trainer["enable_progress_bar"] is not False:
                 callbacks.append(TrainingProgress(self.telemetry, self.samples))
@@ -180,8 +189,34 @@ class TrainCLI(LightningCLI):
         if self.plan.weights is not None:
             weights = self.plan.weights
             self.notes += warm_start(self.model, self.datamodule, weights)
+        if self.plan.body is not None:
+            self.notes.append(bodies.load(self.model, self.plan.body))
+        if self.plan.teacher is not None:
+            given = config.distill
+            self.notes.append(
+                teach(
+                    self.model,
+                    self.datamodule,
+                    self.plan.teacher,
+                    given.weight,
+                    given.temperature,
+                )
+            )
+        self.freezing = self.config_init[self.command]["freeze"]
+        if self.command == "fit":
+            self.notes += self.freezing.apply(self.model)
         if config.compile:
             self.model.compile()
+
+    def _has_start(self) -> bool:
+        """Whether others' weights are to be measured before the first step."""
+        weights, folder = self.plan.weights, self.run_folder
+        if weights is None or folder is None or folder.resume_from is not None:
+            return False
+        if self.model.counting or not keeps_vocabulary(self.datamodule, weights):
+            return False
+        self.checkpoints.start_of = origins.name_of(weights)
+        return True
 
     def _steps(self, trainer: dict[str, Any]) -> int:
         """Optimizer steps of the run: as typed, or what a budget amounts to."""

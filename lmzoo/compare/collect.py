@@ -69,7 +69,7 @@ def collect(folder: Path) -> dict[str, Any]:
         "stopped": summary["stopped"],
         "versions": {key: summary["versions"].get(key) for key in LIBRARIES},
         "recipe": recipe(identity, run.model.context_length),
-        **measured(run.model, _data(folder, identity, manifest), identity),
+        **measured(run.model, _data(folder, identity, manifest, run), identity),
     }
     return files.finite(record)
 
@@ -195,13 +195,18 @@ def _trainer(identity: dict[str, Any]) -> Trainer:
     )
 
 
-def _data(folder: Path, identity: dict[str, Any], manifest: dict[str, Any]) -> Any:
+def _data(
+    folder: Path, identity: dict[str, Any], manifest: dict[str, Any], run: runs.Run
+) -> Any:
     """The run's data module, from its configuration; the tokens are in the cache."""
     arguments = {
         key.removeprefix("data."): value
         for key, value in identity.items()
         if key.startswith("data.") and key != "data.name"
     }
+    if "tokenizer_state" in arguments:  # it came with the weights; here is its digest
+        arguments |= {"tokenizer_state": run.stored["tokenizer"]}
+        arguments["extend_tokenizer"] = False  # it was, if it was to be
     data: Any = data_modules.load(identity["data.name"])(**arguments)
     now, before = data.describe()["tokens_sha256"], manifest["data"]["tokens_sha256"]
     if now != before:

@@ -27,7 +27,7 @@ from torch import Tensor
 from lmzoo.analysis.anatomy.parameters import count
 from lmzoo.compare.matching import TOLERANCE
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.base import LanguageModel, require_language_model
 from lmzoo.registry import models
 
 PASSES = ("forward", "backward")
@@ -263,6 +263,7 @@ def _cell(
 ) -> _Cell:
     name, arguments = member
     cls = models.load(name)
+    require_language_model(cls, name)
     if cls.counting:
         raise UsageError(f"{label}: a counting model has no backward pass to time")
     sizes = {"vocab_size": vocab_size, "context_length": max(1, length)}

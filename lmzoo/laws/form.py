@@ -26,7 +26,7 @@ def constructor(subject: Subject) -> None:
             raise Broken(f"the argument {parameter.name!r} has no annotation")
         if parameter.name != "vocab_size" and parameter.default is parameter.empty:
             raise Broken(f"the argument {parameter.name!r} has no default")
-    for size in subject.cls.sizes:
+    for size in getattr(subject.cls, "sizes", ()):
         if size not in names:
             raise Broken(f"sizes names {size!r}, which is no argument of it")
     model = subject.make()

@@ -6,19 +6,17 @@ else below has a default that works on ``forward`` alone. How it is trained and 
 is the same for all, and stands in ``steps.py``.
 """
 
-import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
 from lmzoo.metrics import LanguageModelMetrics
 from lmzoo.models.steps import State, TrainingSteps, map_state
 
-__all__ = ["LanguageModel", "State", "Window"]
+__all__ = ["LanguageModel", "State", "Window", "require_language_model"]
 
 
 class Window(NamedTuple):
@@ -36,17 +34,10 @@ class LanguageModel(TrainingSteps):
     values only) as ``self.arguments``, so a subclass just calls ``super().__init__()``
     and builds. ``forward(tokens (B, T)) -> logits (B, T, V)`` must be causal.
 
-    Class attributes say what is special about a family:
+    Class attributes say what is special about a family, beside those of ``Member``:
 
     Attributes:
         unbounded: memory is not limited to ``context_length`` (recurrent models).
-        counting: sizes come from counting data, there are no gradients.
-        pretrained: the tokenizer comes from the source of the weights.
-        requires: packages that it needs beyond the core -> the extra that brings them.
-        exhibit: the law that this model breaks on purpose, if it is an exhibit.
-        recipe: tuned defaults as dotted command-line keys ("optimizer.lr"); they rank
-            below anything that is typed or stands in a configuration file.
-        presets: named sets of constructor arguments.
         sizes: names of integer arguments that make the model larger, in the order in
             which they are settled when models are to have equal numbers of parameters:
             all are scaled with the first, the last takes up the rest. The first has a
@@ -54,64 +45,14 @@ class LanguageModel(TrainingSteps):
             from the others. Empty: the model cannot be sized.
     """
 
-    unbounded: ClassVar[bool] = False
-    counting: ClassVar[bool] = False
-    pretrained: ClassVar[bool] = False
-    requires: ClassVar[dict[str, str]] = {}
-    exhibit: ClassVar[str | None] = None
-    recipe: ClassVar[dict[str, Any]] = {}
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
     sizes: ClassVar[tuple[str, ...]] = ()
 
-    vocab_size: int
-    context_length: int
-    window: int | None = None  # tokens that one prediction sees; None: context_length
-    carry_state: bool = False  # train on contiguous rows, state kept between batches
-    arguments: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Note the constructor's arguments before it runs."""
-        self = super().__new__(cls)
-        if args or kwargs:  # copying calls __new__ bare, and brings the arguments along
-            bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
-            bound.apply_defaults()
-            given = dict(list(bound.arguments.items())[1:])
-            object.__setattr__(self, "_captured", given)
-        return self
+    metrics: LanguageModelMetrics
 
     def __init__(self) -> None:
         super().__init__()
-        self.arguments = getattr(self, "_captured", {})
-        for name in ("vocab_size", "context_length"):
-            value = self.arguments.get(name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, given {value!r}")
-            setattr(self, name, value)
-        self.save_hyperparameters(self.arguments)
         self.metrics = LanguageModelMetrics()
-        self.seed = 0
-        self.optimizer_factory: Callable[[list[dict[str, Any]]], Optimizer] | None = (
-            None
-        )
-        self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
-        self.grad_norm: Tensor | None = None
         self._carried: State = None
-        self._skipped = 0
-
-    @classmethod
-    def from_preset(cls, preset: str, **arguments: Any) -> "LanguageModel":
-        """The model under a published name; ``arguments`` override the preset's."""
-        return cls(**{**cls.preset_arguments(preset), **arguments})
-
-    @classmethod
-    def preset_arguments(cls, preset: str) -> dict[str, Any]:
-        """Constructor arguments of a preset, as numbers."""
-        if preset not in cls.presets:
-            names = ", ".join(cls.presets) or "none"
-            raise UsageError(
-                f"{cls.__name__} has no preset {preset!r}; its presets: {names}"
-            )
-        return dict(cls.presets[preset])
 
     # ---- prediction -------------------------------------------------------------
 
@@ -180,13 +121,6 @@ class LanguageModel(TrainingSteps):
                 return module(tokens)
         raise ValueError(f"{type(self).__name__} has no token embedding")
 
-    def blocks(self) -> dict[str, nn.Module]:
-        """Named parts in the order data flows: every module of the first list."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.ModuleList):
-                return {f"{name}.{i}": block for i, block in enumerate(module)}
-        return {n: m for n, m in self.named_children() if n != "metrics"}
-
     def attention_maps(self, tokens: Tensor) -> Tensor:
         """Attention weights of every layer and head, (B, L, H, T, T); rows sum to 1.
 
@@ -206,7 +140,15 @@ class LanguageModel(TrainingSteps):
         """Nats per token before training: ln V unless the class says otherwise."""
         return float(torch.tensor(vocab_size, dtype=torch.float64).log())
 
-    def flops_per_token(self, length: int) -> int | None:
-        """Training FLOPs per token at ``length``, in closed form; None: not known."""
-        del length
-        return None
+
+def require_language_model(cls: type, name: str) -> None:
+    """Refuse a member of another task where next tokens are predicted.
+
+    Raises:
+        UsageError: naming it, and what it is.
+    """
+    if not issubclass(cls, LanguageModel):
+        raise UsageError(
+            f"{name} is no language model: it predicts no next token, and its figures "
+            f"stand beside none of theirs"
+        )

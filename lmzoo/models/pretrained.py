@@ -10,9 +10,10 @@ network nor the source's folder. Code that comes with a model is never run.
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lmzoo.errors import UsageError, first_line
+from lmzoo.errors import UsageError
+from lmzoo.models import lora, networks
 from lmzoo.models.base import LanguageModel, Window
 
 UNNAMED: dict[str, Any] = {  # what stands in where no source is given
@@ -48,9 +49,14 @@ class Pretrained(LanguageModel):
         context_length: most tokens that one prediction sees.
         source: the source's ``config.json``; None builds a very small GPT-2 with random
             weights, on which the laws can be checked.
+        lora_rank: of the low-rank adapters that are trained in place of the weights; 0
+            for none (Hu et al. 2021, arXiv 2106.09685).
+        lora_alpha: the adapters count lora_alpha / lora_rank; None: twice the rank.
+        lora_dropout: of what goes into the adapters.
+        lora_targets: names of the layers that get one; None: all linear but the head.
 
     Raises:
-        UsageError: transformers is not installed.
+        UsageError: transformers is not installed, or peft where there are adapters.
         ValueError: a configuration that it does not know, or sizes that contradict it.
     """
 
@@ -68,29 +74,35 @@ class Pretrained(LanguageModel):
         context_length: int = 512,
         *,
         source: dict[str, Any] | None = None,
+        lora_rank: int = 0,
+        lora_alpha: float | None = None,
+        lora_dropout: float = 0.0,
+        lora_targets: list[str] | None = None,
     ) -> None:
         super().__init__()
         if source is None:
             rows, positions = vocab_size, context_length
             source = {**UNNAMED, "vocab_size": rows, "n_positions": positions}
-        self.network = _build(source)
-        config = self.network.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None)
-        if config.vocab_size < vocab_size:
+        self.network = networks.build(source, causal=True)
+        networks.require_room(self.network, vocab_size, context_length)
+        if lora_rank:
+            how = lora_alpha, lora_dropout, lora_targets
+            lora.add_adapters(self.network, lora_rank, *how)
+        elif lora_alpha is not None or lora_dropout or lora_targets is not None:
             raise ValueError(
-                f"vocab_size must be at most the source's {config.vocab_size}, given "
-                f"{vocab_size}"
-            )
-        if isinstance(limit, int) and limit < context_length:
-            raise ValueError(
-                f"context_length must be at most the source's {limit}, given "
-                f"{context_length}"
+                "lora_alpha, lora_dropout and lora_targets say how adapters are made, "
+                "and lora_rank is 0: there are none"
             )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits of the token after each position; (B, T) -> (B, T, V)."""
         logits = self.network(input_ids=tokens, use_cache=False).logits
         return logits[..., : self.vocab_size]
+
+    def features(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One vector for each token, (B, T) -> (B, T, D), once the head is taken."""
+        del mask
+        return self.network(input_ids=tokens, use_cache=False).logits
 
     def advance(
         self, tokens: Tensor, state: Cache | Window | None = None
@@ -140,6 +152,27 @@ class Pretrained(LanguageModel):
             )
         return torch.stack(list(maps), dim=1)
 
+    def take_head(self) -> int:
+        """Give up the network's output layer; the size D of ``features``.
+
+        Raises:
+            UsageError: it has adapters of its own.
+        """
+        if hasattr(self.output_head(), "base_layer"):
+            raise UsageError(
+                f"lora_targets {self.arguments['lora_targets']} name the head, which a "
+                f"classifier's body gives up; leave it out of them"
+            )
+        return super().take_head()
+
+    def output_head(self) -> nn.Module | None:
+        """The last layer, from features to logits."""
+        return self.network.get_output_embeddings()
+
+    def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights without adapters are taken under the names that they have beside."""
+        return lora.received(self.state_dict(), state)
+
     def _continue(
         self, tokens: Tensor, past: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -160,28 +193,3 @@ class Pretrained(LanguageModel):
         stateful = getattr(self.network, "_is_stateful", False)
         layers = DynamicCache(config=config).layers
         return not stateful and all(type(layer) is DynamicLayer for layer in layers)
-
-
-def _build(source: dict[str, Any]) -> Any:
-    """The network of a configuration, with random weights in float32."""
-    try:
-        # optional: the hf extra
-        from transformers import AutoConfig, AutoModelForCausalLM
-    except ImportError as error:
-        raise UsageError(
-            "this model needs the transformers library: pip install 'lmzoo[hf]'"
-        ) from error
-    described = dict(source)
-    kind = described.pop("model_type", None)
-    for key in ("dtype", "torch_dtype", "quantization_config", "auto_map"):
-        described.pop(key, None)
-    try:
-        config = AutoConfig.for_model(kind, **described)
-        return AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    except Exception as error:  # a configuration can break the library in any way
-        raise ValueError(
-            f"source: transformers cannot build a causal language model of type "
-            f"{kind!r} ({first_line(error)})"
-        ) from error

@@ -1,18 +1,15 @@
-"""The one training step, and the passes that measure, the same for every member."""
+"""The one training step, and the passes that measure, of every language model."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from lmzoo.errors import UsageError
 from lmzoo.metrics import IGNORED, LanguageModelMetrics
+from lmzoo.models.member import Member, seed_for
 
-PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
 State = Any  # opaque to everyone but the model: a nest of tuples of batch-first tensors
 
 
@@ -40,21 +37,16 @@ class Batch(Protocol):
         ...
 
 
-class TrainingSteps(LightningModule):
-    """Loss, full passes, optimizer and clipping over ``forward`` and ``advance``.
+class TrainingSteps(Member):
+    """Loss and full passes over ``forward`` and ``advance``.
 
     ``LanguageModel`` is the class to derive from; this is its second half.
     """
 
-    recipe: ClassVar[dict[str, Any]]
-    carry_state: bool
+    metric_names: ClassVar[tuple[str, ...]] = LanguageModelMetrics.NAMES
+
     metrics: LanguageModelMetrics
-    seed: int
-    optimizer_factory: Callable[[list[dict[str, Any]]], Optimizer] | None
-    scheduler_factory: Callable[[Optimizer, int], Any] | None
-    grad_norm: Tensor | None
     _carried: State
-    _skipped: int
 
     def advance(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
         """See ``LanguageModel.advance``."""
@@ -82,84 +74,13 @@ class TrainingSteps(LightningModule):
         seed_for(self.seed, batch.position, self.global_rank)
         return self.loss(self._logits(batch), batch.targets)
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin a full pass: fresh sums, fresh state."""
-        self._start_pass(self.trainer.val_dataloaders)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add one batch to the sums of the pass."""
         del batch_idx
         logits = self._logits(batch)
         self.metrics.update(self.nll(logits, batch.targets), logits, batch.targets)
 
-    def on_validation_epoch_end(self) -> None:
-        """Divide the sums and log them as ``val/...``."""
-        self._end_pass("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Begin a full pass over the test part."""
-        self._start_pass(self.trainer.test_dataloaders)
-
     test_step = validation_step
-
-    def on_test_epoch_end(self) -> None:
-        """Divide the sums and log them as ``test/...``."""
-        self._end_pass("test")
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Named groups for an optimizer: weight decay on matrices only."""
-        named = [(n, p) for n, p in self.named_parameters() if p.requires_grad]
-        matrices = [p for _, p in named if p.ndim >= 2]
-        others = [p for _, p in named if p.ndim < 2]
-        groups: list[dict[str, Any]] = [{"params": matrices, "name": "matrices"}]
-        groups.append({"params": others, "name": "others", "weight_decay": 0.0})
-        return [group for group in groups if group["params"]]
-
-    def configure_optimizers(self) -> Any:
-        """What the factories make, or AdamW at the recipe's constant rate."""
-        groups = self.parameter_groups()
-        if not groups:
-            return None
-        if self.optimizer_factory is None:
-            lr = self.recipe.get("optimizer.lr", 1e-3)
-            return torch.optim.AdamW(groups, lr=lr, fused=True)
-        optimizer = self.optimizer_factory(groups)
-        if self.scheduler_factory is None:
-            return optimizer
-        total = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.scheduler_factory(optimizer, total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by norm, and stop before the step if a gradient is not finite.
-
-        Lightning's own clipping refuses fused optimizers under mixed precision.
-        """
-        parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if gradient_clip_val and gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        self.grad_norm = nn.utils.get_total_norm(grads)
-        if torch.isfinite(self.grad_norm):
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
-            if not scaled or self._skipped >= PATIENCE_OF_SCALER:
-                self._diverged()
-            return  # the gradient scaler leaves this step out and lowers its scale
-        if gradient_clip_val and gradient_clip_algorithm != "value":
-            nn.utils.clip_grads_with_norm_(
-                parameters, gradient_clip_val, self.grad_norm
-            )
 
     # ---- helpers ------------------------------------------------------------------
 
@@ -178,27 +99,13 @@ class TrainingSteps(LightningModule):
         return getattr(data, "protocol", "windows") == "carried"
 
     def _start_pass(self, loader: Any) -> None:
-        self.metrics.reset()
+        super()._start_pass(loader)
         self.metrics.set_lengths(getattr(loader, "lengths", None))
         self._training_state, self._carried = self._carried, None
 
     def _end_pass(self, split: str) -> None:
         self._carried = self._training_state
-        results = self.metrics.compute()
-        self.log("step", float(self.global_step))  # Lightning's own is one behind
-        for name, value in results.items():
-            self.log(f"{split}/{name}", torch.tensor(value, dtype=torch.float64))
-
-    def _trainer_plugin(self) -> Any:
-        return getattr(self._trainer, "precision_plugin", None)
-
-    def _diverged(self) -> NoReturn:
-        clipped = getattr(self._trainer, "gradient_clip_val", None)
-        clip = "" if clipped else ", or clip with --trainer.gradient_clip_val 1"
-        raise UsageError(
-            f"training diverged: the gradient is not finite at step "
-            f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
-        )
+        super()._end_pass(split)
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
@@ -211,9 +118,3 @@ def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:
     if isinstance(state, list):
         return [map_state(function, part) for part in state]
     return state
-
-
-def seed_for(seed: int, position: int, rank: int) -> None:
-    """Seed torch from (seed, position, rank), so no generator state need be saved."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + position * 0xD1B54A32D192ED03 + rank) % 2**63
-    torch.manual_seed(mixed)

@@ -95,6 +95,11 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return listed([*names[: most - 1], f"{len(names) - most + 1} more"])
 
 
+def with_article(noun: str) -> str:
+    """``a classifier``, ``an encoder``."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def plural(number: int, one: str) -> str:
     """``3 seeds``, ``1 seed``."""
     return f"{number:,} {one}{'' if number == 1 else 's'}"

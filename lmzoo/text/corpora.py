@@ -187,7 +187,7 @@ def resolve_corpus(
         if not path:
             raise UsageError(f"{option}: the list is empty; name a file or folder")
         name, source = _name_of(path), f"{option} {' '.join(path)}"
-    files = [file for given in path for file in _files(given, option)]
+    files = [file for given in path for file in text_files(given, option)]
     other = [file for given in path for file in _other_files(given)]
 
     def read(notes: Notes) -> Iterator[Iterable[str]]:
@@ -217,7 +217,12 @@ def _name_of(paths: Sequence[str]) -> str:
     return first.resolve().parent.name if stem == "input" else stem
 
 
-def _files(given: str, option: str) -> list[Path]:
+def text_files(given: str, option: str) -> list[Path]:
+    """The files that a file, a folder or a glob stands for, in path order.
+
+    Raises:
+        UsageError: there are none.
+    """
     path = Path(given).expanduser()
     if given and os.path.isdir(path):
         return _folder(path, option)

@@ -180,6 +180,10 @@ class TextDataModule(LightningDataModule):
         """Ids of the test split, a memory map (n,)."""
         return self.prepared.tokens("test")
 
+    def has(self, split: str) -> bool:
+        """Whether a split holds anything to predict."""
+        return len(self.prepared.tokens(_known_split(split))) > 1
+
     def text(self, split: str) -> str:
         """The normalised text of a split, documents run together, all in memory."""
         return self.prepared.text(_known_split(split))

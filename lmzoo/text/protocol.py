@@ -42,6 +42,11 @@ class Tokenizer(ABC):
         """
         return self.eod_id
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """Ids that belong before and after a text that is to be classified; none."""
+        return [], []
+
     @abstractmethod
     def encode(self, text: str) -> np.ndarray:
         """Token ids, int32 (n,). Never raises: what is not known becomes ``unk_id``."""

@@ -5,7 +5,6 @@ is one document; each row of a table (csv, tsv, jsonl) is one. ``.gz`` of each i
 """
 
 import codecs
-import csv
 import gzip
 import json
 import stat
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lmzoo.errors import UsageError
+from lmzoo.text.tables import table
 
 PIECE = 1 << 20  # bytes read, and characters yielded, at a time
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 CSV_SUFFIXES = (".csv", ".tsv")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 KNOWN_SUFFIXES = TEXT_SUFFIXES + CSV_SUFFIXES + JSON_SUFFIXES
-_MAX_FIELD = (1 << 31) - 1  # the csv module's limit must fit a C long
 
 
 class Notes:
@@ -70,8 +69,7 @@ def documents(
     suffix = suffix_of(path)
     pieces = read_text(path, notes)
     if suffix in CSV_SUFFIXES:
-        delimiter = "\t" if suffix == ".tsv" else ","
-        rows = _csv_rows(pieces, delimiter, text_column, str(path), notes)
+        rows = _csv_rows(path, text_column, notes)
     elif suffix in JSON_SUFFIXES:
         rows = _json_rows(pieces, text_column, str(path), notes)
     else:
@@ -208,29 +206,29 @@ def split_lines(pieces: Iterable[str]) -> Iterator[str]:
         yield last
 
 
-def _csv_rows(
-    pieces: Iterable[str], delimiter: str, wanted: str | None, where: str, notes: Notes
-) -> Iterator[str]:
+def cells(path: Path, notes: Notes) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv or tsv file, each with the number of its last line.
+
+    Raises:
+        UsageError: as ``read_text``, or not csv.
+    """
+    lines = split_lines(read_text(path, notes))
+    return table(lines, str(path), tabbed=suffix_of(path) == ".tsv")
+
+
+def _csv_rows(path: Path, wanted: str | None, notes: Notes) -> Iterator[str]:
     """The text column of each row; the first row is the header."""
-    limit = csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(split_lines(pieces), delimiter=delimiter)
+    rows = cells(path, notes)
+    _, header = next(rows, (0, []))
+    column = _csv_column(header, wanted, str(path), notes)
     short = 0
-    try:
-        header = next(reader, [])
-        column = _csv_column(header, wanted, where, notes)
-        for row in reader:
-            if len(row) > column:
-                yield row[column]
-            elif row:
-                short += 1
-    except csv.Error as error:
-        raise UsageError(
-            f"{where}: line {reader.line_num:,} is not csv ({error}); repair the line"
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
+    for _, row in rows:
+        if len(row) > column:
+            yield row[column]
+        else:
+            short += 1
     if short:
-        notes.add("rows without the text column left out", where, f"{short:,} rows")
+        notes.add("rows without the text column left out", str(path), f"{short:,} rows")
 
 
 def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes) -> int:
@@ -248,6 +246,13 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     return 0
 
 
+def json_fault(error: Exception) -> str:
+    """What is wrong in a line of JSON, and in which column; the line is known."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"column {error.colno:,}: {error.msg}"
+    return str(error)
+
+
 def _json_rows(
     pieces: Iterable[str], wanted: str | None, where: str, notes: Notes
 ) -> Iterator[str]:
@@ -257,11 +262,11 @@ def _json_rows(
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except (ValueError, RecursionError) as error:
             raise UsageError(
-                f"{where}: line {number:,} is not one JSON object ({error}); write one "
-                "object a line (jsonl)"
+                f"{where}: line {number:,} is not one JSON object "
+                f"({json_fault(error)}); write one object a line (jsonl)"
             ) from error
         if not isinstance(row, dict):
             raise UsageError(

@@ -208,6 +208,17 @@ class HFTokenizer(_Library):
         put = self._library.encode("", add_special_tokens=True).ids
         return put[0] if put else self.eod_id
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """What the file itself puts before and after a text: [CLS] and [SEP]."""
+        whole = self._library.encode("a", add_special_tokens=True)
+        inside = [
+            i for i, special in enumerate(whole.special_tokens_mask) if not special
+        ]
+        if not inside:
+            return [], []
+        return whole.ids[: inside[0]], whole.ids[inside[-1] + 1 :]
+
     def lengths_in(self, text: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See ``Tokenizer.lengths_in``; what a normalizer drops goes to the next id."""
         chars, sizes = super().lengths_in(text, ids)

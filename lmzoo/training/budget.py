@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 from lmzoo.training.telemetry import MetricsFile, Telemetry
 
 KINDS = ("seconds", "tokens", "flops")
@@ -61,7 +61,7 @@ def steps_within(kind: str, amount: float, per_step: float) -> int:
     return steps
 
 
-def flops_per_step(model: LanguageModel, tokens: int) -> int:
+def flops_per_step(model: Member, tokens: int) -> int:
     """Training FLOPs of an optimizer step over ``tokens`` tokens.
 
     By the model's closed form at its training context: products with weights and
@@ -78,7 +78,7 @@ def flops_per_step(model: LanguageModel, tokens: int) -> int:
     return flops * tokens
 
 
-def training_flops(model: LanguageModel, tokens: int) -> int | None:
+def training_flops(model: Member, tokens: int) -> int | None:
     """What training on ``tokens`` tokens takes; None where the model does not say."""
     flops = model.flops_per_token(model.context_length)
     return None if flops is None else flops * tokens

@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from lmzoo import __version__, files, runs
+from lmzoo import __version__, files, portable, runs
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from lmzoo.training.interruption import Interrupted, Interruption
@@ -42,12 +42,12 @@ class VerifiedCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read and verify; always with ``weights_only=True``."""
         del map_location, weights_only
-        if not Path(path).is_dir():
+        if not portable.is_portable(Path(path)):
             return runs.read_checkpoint(path)
         run = runs.load(path)  # a model folder: weights, and no state of a training
         return {
             **run.checkpoint,
-            "state_dict": run.model.state_dict(),
+            "state_dict": run.member.state_dict(),
             "pytorch-lightning_version": lightning.__version__,
         }
 
@@ -82,12 +82,24 @@ class Checkpoints(Checkpoint):
         self.stored: dict[str, Any] = {}  # configuration that travels along
         self.best: dict[str, Any] | None = None  # {"file", "step", "metrics"}
         self.last: dict[str, Any] | None = None
+        self.start_of: str | None = None  # name of the weights to be measured as given
+        self.start: dict[str, Any] | None = None  # {"name", "metrics"} of them
         self.history: list[dict[str, Any]] = []  # every validation: step and metrics
         self.seconds = 0.0  # spent training, restarts included
         self._since: float | None = None
         self._interruption = Interruption()
 
     # ---- when -------------------------------------------------------------------
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the figures of others' weights before the first step.
+
+        The Trainer's check before training is a whole validation then; it leaves the
+        random numbers as they were, and is left out where a run goes on.
+        """
+        if self.start_of is not None:
+            figures = validation_figures(trainer)
+            self.start = {"name": self.start_of, "metrics": figures}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
@@ -125,11 +137,7 @@ class Checkpoints(Checkpoint):
         """Save, after every other callback has seen this validation."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        metrics = {
-            name.removeprefix("val/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        }
+        metrics = validation_figures(trainer)
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
         if self._interruption.pending(trainer):
@@ -239,6 +247,7 @@ class Checkpoints(Checkpoint):
         return {
             "best": self.best,
             "last": self.last,
+            "start": self.start,
             "history": self.history,
             "seconds": self._spent(),  # a save may come between two validations
         }
@@ -256,6 +265,7 @@ class Checkpoints(Checkpoint):
                     f"lmzoo never wrote; it was changed, or is damaged"
                 )
         self.best, self.last = state_dict["best"], state_dict["last"]
+        self.start = state_dict.get("start")
         self.history = list(state_dict["history"])
         self.seconds = float(state_dict["seconds"])
 
@@ -285,6 +295,15 @@ class Checkpoints(Checkpoint):
         carried = checkpoint["lmzoo"].get("carried")
         if carried is not None:
             pl_module._carried = own_rows(trainer, carried)
+
+
+def validation_figures(trainer: Trainer) -> dict[str, float]:
+    """What the latest validation measured, by name without ``val/``."""
+    return {
+        name.removeprefix("val/"): float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith("val/")
+    }
 
 
 def validation_follows(trainer: Trainer) -> bool:

@@ -13,6 +13,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lmzoo.errors import UsageError
 
+HIGHER = ("accuracy", "accuracy_top5", "f1", "auroc")  # metrics that should rise
+
 
 class EarlyStopping(Callback):
     """Stop after ``patience`` validation checks in a row without an improvement.
@@ -69,8 +71,8 @@ class EarlyStopping(Callback):
             )
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', given {mode!r}")
-        if ("accuracy" in monitor) != (mode == "max") and monitor.startswith("val/"):
-            better = "max" if "accuracy" in monitor else "min"
+        better = "max" if monitor.endswith(HIGHER) else "min"
+        if mode != better and monitor.startswith("val/"):
             raise ValueError(
                 f"--early_stopping.monitor {monitor} with mode {mode!r} would stop at "
                 f"the wrong end; give mode {better!r}"

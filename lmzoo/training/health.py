@@ -25,6 +25,7 @@ from lmzoo.training.probes import (
     refusal,
     some,
     trainable,
+    woken_by_two,
 )
 from lmzoo.training.verdicts import verdicts
 
@@ -65,6 +66,7 @@ class HealthReport(Callback):
         self._steps = 0
         self._gradients: Tensor | None = None  # largest norm so far, per parameter
         self._no_gradient: list[str] = []
+        self._waiting: set[str] = set()  # for a sequence of two tokens
         self._first_loss: Tensor | None = None
         self._start: Tensor | None = None  # fingerprints, per parameter
         self._sum: Tensor | None = None  # training losses since the last validation
@@ -72,6 +74,7 @@ class HealthReport(Callback):
         self._train_nll: float | None = None
         self._rates: list[float] = []
         self._validations = 0
+        self._longest = 0  # tokens of a sequence in the first steps; 0: not known
 
     def add(self, code: str, severity: str, message: str) -> None:
         """Keep a finding; the same code again replaces the earlier line."""
@@ -112,6 +115,15 @@ class HealthReport(Callback):
                 f"cross-entropy"
             )
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """How long the sequences are from which the first gradients come."""
+        del trainer, pl_module, batch_idx
+        if self._steps < self.gradient_steps:
+            tokens = getattr(batch, "tokens", None)
+            self._longest = max(self._longest, getattr(tokens, "shape", (0, 0))[-1])
+
     # ---- the first steps ------------------------------------------------------------
 
     def on_before_optimizer_step(
@@ -121,7 +133,9 @@ class HealthReport(Callback):
         if self._steps < self.gradient_steps:
             norms = gradient_norms(p for _, p in trainable(pl_module))
             old = self._gradients
-            self._gradients = norms if old is None else torch.maximum(old, norms)
+            if old is not None and old.shape == norms.shape:
+                norms = torch.maximum(old, norms)
+            self._gradients = norms  # anew where parts began to train
         if self._steps < self.gradient_steps or self._steps % RATE_EVERY == 0:
             self._rates += [float(group["lr"]) for group in optimizer.param_groups]
         self._steps += 1
@@ -185,7 +199,7 @@ class HealthReport(Callback):
         norms = [] if self._gradients is None else self._gradients.tolist()
         steps = f"the first {self._steps} step{'s' if self._steps > 1 else ''}"
         dead = [name for name, norm in zip(names, norms, strict=True) if norm == 0]
-        self._no_gradient = dead
+        self._no_gradient = list(dead)
         if dead and len(dead) == len(names):
             self._alarm(
                 trainer,
@@ -196,15 +210,7 @@ class HealthReport(Callback):
                 f"detached values?",
             )
         elif dead:
-            alive = [name for name in names if name not in dead]
-            self._alarm(
-                trainer,
-                "dead-parameters",
-                "error",
-                f"no gradient reached {some(dead)} in {steps}; only {some(alive)} "
-                f"learns. A step function, argmax or detach() stands in between, or "
-                f"the part is not used",
-            )
+            self._judge_dead(trainer, model, dead, names)
         if norms and max(norms) > EXPLODING:
             self.add(
                 "exploding-gradient",
@@ -214,6 +220,32 @@ class HealthReport(Callback):
                 f"anything. A slope as steep as a step function's?",
             )
         self._judge_initial_loss(model)
+
+    def _judge_dead(
+        self, trainer: Trainer, model: LightningModule, dead: list[str], of: list[str]
+    ) -> None:
+        """Some parameters of all had no gradient: by mistake, or for want of text."""
+        steps = f"the first {self._steps} step{'s' if self._steps > 1 else ''}"
+        waiting = woken_by_two(model, dead) if self._longest == 1 else []
+        self._waiting = set(waiting)
+        self._no_gradient = [name for name in dead if name not in self._waiting]
+        if waiting:
+            self.add(
+                "one-token",
+                "note",
+                f"{some(waiting)} had no gradient in {steps}: every sequence had one "
+                f"token, and two or more are what trains such a part",
+            )
+        if lost := self._no_gradient:
+            alive = [name for name in of if name not in dead]
+            self._alarm(
+                trainer,
+                "dead-parameters",
+                "error",
+                f"no gradient reached {some(lost)} in {steps}; only {some(alive)} "
+                f"{'learn' if alive[1:] else 'learns'}. A step function, argmax or "
+                f"detach() stands in between, or the part is not used",
+            )
 
     def _judge_initial_loss(self, model: LightningModule) -> None:
         if not self.fresh or self._first_loss is None or not is_nll(model):
@@ -242,7 +274,11 @@ class HealthReport(Callback):
         if self._start is None or now.shape != self._start.shape:
             return  # a strategy that re-shards the weights
         moved = (now != self._start).any(dim=1).tolist()
-        still = [n for (n, _), m in zip(named, moved, strict=True) if not m]
+        still = [
+            name
+            for (name, _), changed in zip(named, moved, strict=True)
+            if not changed and name not in self._waiting
+        ]
         if still:
             everything = "no parameter" if len(still) == len(named) else ""
             self.add(

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lmzoo.errors import UsageError
-from lmzoo.models.base import LanguageModel
+from lmzoo.models.member import Member
 
 
 class WarmupCosine(LRScheduler):
@@ -73,7 +73,7 @@ class WarmupCosine(LRScheduler):
 
 
 def use(
-    model: LanguageModel, optimizer: dict[str, Any], scheduler: dict[str, Any] | None
+    model: Member, optimizer: dict[str, Any], scheduler: dict[str, Any] | None
 ) -> None:
     """Give ``model`` the factories that its ``configure_optimizers`` calls.
 
@@ -89,7 +89,7 @@ def use(
     model.scheduler_factory = _scheduler_factory(scheduler)
 
 
-def rehearse(model: LanguageModel) -> None:
+def rehearse(model: Member) -> None:
     """Build the optimizer and the schedule once, to be refused before anything runs.
 
     Raises:

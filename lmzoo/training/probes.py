@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel
+from lmzoo.models.classifier import Classifier
 
 
 def refusal(model: nn.Module) -> str | None:
@@ -18,9 +19,9 @@ def refusal(model: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def misshapen(model: LanguageModel) -> str | None:
+def misshapen(model: nn.Module) -> str | None:
     """One line if ``forward`` gives anything but logits (B, T, V) for two tokens."""
-    if model.counting:
+    if not isinstance(model, LanguageModel) or model.counting:
         return None
     length = min(2, model.context_length)
     logits = model.forward(torch.zeros(1, length, dtype=torch.long))
@@ -99,6 +100,36 @@ def leak(model: LanguageModel) -> str | None:
         f"{length - 1}: {type(model).__name__} sees what it should predict, so its "
         f"loss and perplexity are leaked and comparable with nothing"
     )
+
+
+def woken_by_two(model: nn.Module, names: list[str]) -> list[str]:
+    """Of these parameters, the ones that get a gradient from two tokens in a row.
+
+    From one token alone nothing flows to a next one, so that the weights of a recurrent
+    state or of an attention score have no gradient whatever the model is.
+    """
+    if not isinstance(model, LanguageModel | Classifier):
+        return []
+    named = dict(model.named_parameters())
+    tokens = torch.arange(2, device=model.device)[None] % model.arguments["vocab_size"]
+    with torch.random.fork_rng(), torch.enable_grad():
+        try:
+            logits = (
+                model.forward(tokens)
+                if isinstance(model, LanguageModel)
+                else model.forward(tokens, torch.ones_like(tokens, dtype=torch.bool))
+            )
+        except (RuntimeError, ValueError, IndexError):  # one token is all that it reads
+            return []
+        weights = torch.linspace(1, 2, logits.numel(), device=logits.device)
+        loss = (logits.float().flatten() * weights).sum()
+        wanted = [named[name] for name in names]
+        found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    return [
+        name
+        for name, gradient in zip(names, found, strict=True)
+        if gradient is not None and bool(gradient.any())
+    ]
 
 
 def some(names: list[str], limit: int = 4) -> str:

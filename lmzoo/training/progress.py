@@ -112,6 +112,9 @@ class TrainingProgress(ProgressBar):
         if "train/nll" in latest:
             parts.append(f"loss {latest['train/nll']:.3f}")
         bits = trainer.callback_metrics.get("val/bits_per_char")
+        accuracy = trainer.callback_metrics.get("val/accuracy")
+        if bits is None and accuracy is not None:
+            parts.append(f"val {float(accuracy):.1%} right")
         if bits is not None:
             parts.append(f"val {float(bits):.3f} bits/char")
         speed = latest.get("tokens_per_second")

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lmzoo.files import write_atomically
 from lmzoo.generation import generate
+from lmzoo.models.base import LanguageModel
 
 COLUMNS = [
     "step",
@@ -216,7 +217,7 @@ class Samples(Callback):
         """Sample on the first process, print nothing, write the text down."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self.length:
             return
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not isinstance(pl_module, LanguageModel):
             return
         self.latest = self.sample(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         step = trainer.global_step

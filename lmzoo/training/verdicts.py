@@ -27,6 +27,7 @@ def verdicts(summary: dict[str, Any], train_nll: float | None) -> Iterator[Findi
     low, end = best.get("metrics") or {}, last.get("metrics") or {}
     if low:
         yield from against_chance(low, summary)
+    if low and summary.get("task", "language model") == "language model":
         yield from of_the_yardstick(summary)
         yield from against_counting(low, summary)
     if low and end and best["step"] < last["step"] and low["nll"] < end["nll"]:
@@ -50,13 +51,22 @@ def against_chance(
     best: dict[str, float], summary: dict[str, Any]
 ) -> Iterator[Finding]:
     """Is the best loss any better than guessing?"""
-    size = ((summary.get("data") or {}).get("tokenizer") or {}).get("vocab_size")
+    size = len(summary.get("labels") or ()) or (
+        (summary.get("data") or {}).get("tokenizer") or {}
+    ).get("vocab_size")
+    start = ((summary.get("start") or {}).get("metrics") or {}).get("nll", -math.inf)
     if size and best["nll"] >= 0.99 * math.log(size):
+        better = best["nll"] < start  # than weights from elsewhere, which were worse
+        near = best["nll"] <= 1.01 * math.log(size)
         yield (
             "chance",
-            "error",
-            f"the best validation loss, {best['nll']:.3f} nats, is within 1 % of "
-            f"guessing (ln {size} = {math.log(size):.3f}): nothing was learned",
+            "warning" if better else "error",
+            f"the best validation loss, {best['nll']:.3f} nats, is "
+            f"{'within 1 % of' if near else 'worse than'} guessing (ln {size} = "
+            f"{math.log(size):.3f}): "
+            + (
+                f"its start was worse, {start:.3f}" if better else "nothing was learned"
+            ),
         )
 
 

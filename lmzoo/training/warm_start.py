@@ -22,7 +22,7 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
     new_symbols = data.tokenizer.symbols()
     shared = [(i, old_rows[s]) for i, s in enumerate(new_symbols) if s in old_rows]
     target = model.state_dict()
-    source = run.model.state_dict()
+    source = model.received(run.member.state_dict())
     for name, tensor in target.items():
         if name not in source:
             raise UsageError(f"--init_from {run.path}: it has no weights for {name!r}")
@@ -34,6 +34,11 @@ def warm_start(model: Any, data: Any, run: runs.Run) -> list[str]:
         f"started from {run.path}: {len(shared)} symbols shared, {fresh} new ones "
         f"initialised"
     ]
+
+
+def keeps_vocabulary(data: Any, run: runs.Run) -> bool:
+    """Whether every symbol of ``run`` is one here: the weights mean what they did."""
+    return set(run.tokenizer.symbols()) <= set(data.tokenizer.symbols())
 
 
 def _require_tied(model: Any, source: dict[str, Tensor], run: runs.Run) -> None:

@@ -73,7 +73,7 @@ def test_a_model_folder_is_measured_like_its_run(
         ("export {run} --to onnx --out full", "is there already"),
         ("export {run} --to hf --out full/file/x", "full/file"),
         ("export nowhere --to hf --out x", "no such run folder"),
-        ("export full --to hf --out x", "no sound checkpoint"),
+        ("export full --to hf --out x", "is neither a run"),
         ("export https://host/x --out x", "only local files"),
         ("export pickle --out x", "is a pickle"),
         ("export bare --out x", "no tokenizer.json"),

@@ -208,7 +208,7 @@ BAD = [
     ("", "RUN"),
     ("nowhere", "nowhere: no such run folder or checkpoint file"),
     ("http://x/y.ckpt", "only local files are loaded"),
-    ("empty", "no sound checkpoint"),
+    ("empty", "is empty"),
     ("cut.ckpt", "is truncated"),
     ("newer.ckpt", "format 99"),
     ("other.ckpt", "the file is damaged"),

@@ -9,6 +9,7 @@ import pytest
 
 from lmzoo.registry import models
 from tests.cli.runner import Result, fit, lmzoo
+from tests.zoo import BUILTINS
 
 TRANSCRIPT = """\
 gpt: context_length 1,024, d_model 768, num_layers 12, num_heads 12, d_head 64,
@@ -113,7 +114,7 @@ def test_the_table_of_gpt2() -> None:
     assert "124,439,808 parameters, equal" in shown
 
 
-@pytest.mark.parametrize("name", [n for n in models.entries()[0] if n != "pretrained"])
+@pytest.mark.parametrize("name", [n for n in BUILTINS if n != "pretrained"])
 def test_every_member_has_a_table(name: str) -> None:
     shown = params(f"--model {name}").out
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lmzoo.cli import main
-from lmzoo.cli.score_columns import shade, visible
+from lmzoo.scoring.columns import shade, visible
 from tests.cli.runner import Result, fit
 from tests.cli.runner import lmzoo as typed
 
@@ -142,14 +142,16 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
-        self.titles: list[str] = []
+        self.tips: list[str] = []
         self.outside: list[str] = []
         self.text = ""
 
     def handle_starttag(self, tag, attrs) -> None:
         self.tags.append(tag)
         given = dict(attrs)
-        self.titles += [given["title"]] if tag == "span" and "title" in given else []
+        self.tips += (
+            [given["data-tip"]] if tag == "span" and "data-tip" in given else []
+        )
         self.outside += [given[key] for key in ("src", "href") if key in given]
 
     def handle_data(self, data: str) -> None:
@@ -172,10 +174,10 @@ def test_the_page_is_self_contained_and_escaped(runs, files: Path) -> None:
     assert "url(" not in content
     assert "@import" not in content
     assert '<script>alert("x")</script>↵\n&amp; <U+202E> fox' in page.text
-    assert len(page.titles) == len(bad) + len(bad.encode())
+    assert len(page.tips) == len(bad) + len(bad.encode())
     assert re.fullmatch(
         r"'c'\n[\d.]+ bits, [\d.]+ nats\nprobability [\d.e-]+\nrank \d+(\n  .*){2}",
-        page.titles[2],
+        page.tips[2],
     )
     assert page.tags.count("tr") == 3 + 3 + 2
 

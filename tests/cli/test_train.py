@@ -472,7 +472,13 @@ def test_what_init_from_refuses(story: Path, tmp_path: Path) -> None:
     )
     assert untied.code == 0, untied.err  # the control: what is the same may be said
     card = (tmp_path / "again" / "MODEL_CARD.md").read_text()
-    assert f"starting from the weights of {run}" in card
+    assert f"weights that it started from are those of {run.name}" in card
+    assert card.startswith(f"# {run.name} fine-tuned on story\n")
+    assert "nothing else" not in card
+    assert "not aligned" not in card
+    first = (run / "MODEL_CARD.md").read_text()
+    assert "nothing else" in first  # the control: a fresh start
+    assert "\n\n## Compute\n" in first
 
 
 def test_unknown_words_and_few_targets_are_said(story: Path, tmp_path: Path) -> None:
@@ -524,3 +530,42 @@ def test_a_vocabulary_beyond_the_basic_plane_is_read_back(tmp_path: Path) -> Non
     ):
         result = lmzoo(line)
         assert result.code == 0, result.err
+
+
+def test_a_start_is_measured_before_the_first_step(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (
+        f"--init_from {run} --data.path {run.parent / 'story.txt'} "
+        f"--trainer.max_steps 4 --trainer.val_check_interval 2 "
+        f"--checkpoints.every_n_steps 2 --trainer.default_root_dir"
+    )
+    shown = fit(f"{line} {tmp_path / 'a'}")
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    measured = lmzoo(f"validate --ckpt_path {run}").out.split()
+    start = summary["start"]
+
+    assert start["name"] == run.name
+    assert f"{start['metrics']['bits_per_char']:.3f}" in measured
+    assert f"start: {run.name}" in shown.out
+    assert "its start" in summary["verdict"]
+    assert summary["origins"] == [{"use": "weights", "name": run.name, "text": "story"}]
+
+    # what is kept of it: no measuring twice, and the same weights with or without
+    first = tmp_path / "a" / "checkpoints" / runs.checkpoint_name(2)
+    result = lmzoo(f"fit --ckpt_path {first} --trainer.default_root_dir {tmp_path}/b")
+    assert result.code == 0, result.err
+    again = json.loads((tmp_path / "b" / "summary.json").read_text())
+    assert (again["start"], again["origins"]) == (start, summary["origins"])
+    monkeypatch.setattr("lmzoo.cli.trainer.TrainCLI._has_start", lambda self: False)
+    fit(f"{line} {tmp_path / 'c'}")
+    ends = [
+        runs.load(tmp_path / name, which="last").checkpoint["state_dict"]
+        for name in "abc"
+    ]
+    for name, tensor in ends[0].items():
+        assert torch.equal(tensor, ends[1][name])
+        assert torch.equal(tensor, ends[2][name])
+    without = json.loads((tmp_path / "c" / "summary.json").read_text())
+    assert without["start"] is None
+    assert "its start" not in without["verdict"]  # the control

@@ -14,6 +14,7 @@ from lmzoo.models.convolution import Conv
 from lmzoo.registry import models
 from lmzoo.testing import check_model
 from tests.training.tiny import Tiny
+from tests.zoo import BUILTINS
 
 SIZED = ("gpt", "ff", "rnn", "gru", "lstm", "conv", "mlp", "bare")
 TARGETS = st.integers(20_000, 5_000_000)
@@ -27,11 +28,11 @@ def of(name: str, vocab_size: int, sizes: dict) -> int:
 def test_every_member_is_sized_or_says_why_not() -> None:
     outside = {
         name: unmatched(models.load(name), name)
-        for name in models._builtins
+        for name in BUILTINS
         if unmatched(models.load(name), name)
     }
 
-    assert set(SIZED) | set(outside) == set(models._builtins)
+    assert set(SIZED) | set(outside) == set(BUILTINS)
     assert "nothing to size" in outside["ngram"]
     assert "cannot be made equal" in outside.pop("pretrained")
     assert all("outside the matching" in line for line in outside.values())

@@ -99,6 +99,7 @@ BAD = [
     ("broken.txt.gz", b"no gzip", r"not a whole gzip file"),
     ("torn.txt.gz", gzip.compress(os.urandom(999))[:-9], r"not a whole gzip file"),
     ("a.jsonl", b'{"text": "a"}\nnot json\n', r"line 2 is not one JSON object"),
+    ("a.jsonl", b'{"text": "a"}\n{"text":\n', r"line 2 [^:]* \(column 9: Expecting"),
     ("b.jsonl", b"[1]\n", r"line 1 is not a JSON object"),
     ("c.jsonl", b'{"text": "a"}\n{"text": 3}\n', r"line 2 has no text in 'text'"),
     ("d.jsonl", b'{"n": 3}\n', r"no text field; name it with --data.text_column"),

@@ -97,7 +97,7 @@ def test_f1_f12_step_activation_trains_only_the_head(tmp_path, capsys) -> None:
     line = message(report, "dead-parameters")
     assert line.startswith(
         "no gradient reached embedding.weight, hidden.weight, hidden.bias in the first "
-        "5 steps; only head.weight, head.bias learns"
+        "5 steps; only head.weight, head.bias learn. "
     )
     assert line in capsys.readouterr().err  # said when it is seen, not at the end
     assert message(report, "decay-only").startswith("embedding.weight, hidden.weight")
@@ -346,6 +346,15 @@ def test_guessing_does_as_well() -> None:
 
     assert (code, severity) == ("chance", "error")
     assert "within 1 % of guessing (ln 65 = 4.174): nothing was learned" in line
+
+    summary["start"] = {"name": "a", "metrics": {"nll": 9.0}}  # others' weights
+    summary["best"]["metrics"]["nll"] = 5.0
+    ((code, severity, line),) = verdicts(summary, None)
+
+    assert (code, severity) == ("chance", "warning")
+    assert line.endswith(
+        "worse than guessing (ln 65 = 4.174): its start was worse, 9.000"
+    )
 
 
 def test_training_far_below_validation() -> None:

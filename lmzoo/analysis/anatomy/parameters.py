@@ -174,8 +174,11 @@ def on_meta(cls: type[LanguageModel], arguments: dict[str, Any]) -> LanguageMode
 def state_size(model: LanguageModel) -> StateSize | None:
     """Size of the state that ``advance`` returns after a full context, one sequence.
 
-    Measured on a copy without numbers; None where the model cannot run on it.
+    Measured on a copy without numbers; None where the model cannot run on it, or is no
+    language model and has none.
     """
+    if not isinstance(model, LanguageModel):
+        return None
     if type(model).advance is LanguageModel.advance:  # the tokens of the window
         return StateSize(0, model.context_length * torch.long.itemsize)
     twin = on_meta(type(model), model.arguments)

@@ -15,13 +15,10 @@ from lmzoo.analysis.anatomy.closed_forms import (
 )
 from lmzoo.analysis.anatomy.parameters import count, on_meta
 from lmzoo.registry import models
+from tests.zoo import BUILTINS
 
 # "pretrained" is what its source is: it has no size and no formula of its own
-BUILT_IN = [
-    name
-    for name, entry in models.entries()[0].items()
-    if entry.source == "lmzoo" and name != "pretrained"
-]
+BUILT_IN = [name for name in BUILTINS if name != "pretrained"]
 SIZES = {
     "vocab_size": st.integers(1, 300),
     "context_length": st.integers(1, 40),

@@ -15,13 +15,10 @@ from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
 from lmzoo.report.svg import fit, text_width
 from tests.plugin_example.lmzoo_neighbour import Neighbour
+from tests.zoo import BUILTINS
 
 # "pretrained" is what its source is: it has no size and no formula of its own
-BUILT_IN = [
-    name
-    for name, entry in models.entries()[0].items()
-    if entry.source == "lmzoo" and name != "pretrained"
-]
+BUILT_IN = [name for name in BUILTINS if name != "pretrained"]
 SVG = "{http://www.w3.org/2000/svg}"
 
 

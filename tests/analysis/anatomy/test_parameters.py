@@ -15,13 +15,10 @@ from lmzoo.analysis.anatomy.parameters import ParameterTable, count, on_meta, st
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
 from tests.plugin_example.lmzoo_neighbour import Neighbour
+from tests.zoo import BUILTINS
 
 # "pretrained" is what its source is: it has no size and no formula of its own
-BUILT_IN = [
-    name
-    for name, entry in models.entries()[0].items()
-    if entry.source == "lmzoo" and name != "pretrained"
-]
+BUILT_IN = [name for name in BUILTINS if name != "pretrained"]
 NO_CLOSED_FORM = {"ngram"}  # it multiplies no matrices
 
 

@@ -1,10 +1,13 @@
-"""A scored text as one page of HTML that needs nothing else: no script, no network."""
+"""A scored text as one page of HTML that needs nothing else: no script, no network.
+
+Its parts are for other pages too, with the style ``MARKS``.
+"""
 
 import math
 from collections.abc import Sequence
 from html import escape
 
-from lmzoo.cli.score_columns import (
+from lmzoo.scoring.columns import (
     COMPARE,
     FIGURES,
     Column,
@@ -18,7 +21,26 @@ from lmzoo.cli.score_columns import (
 
 MOST = 20_000  # tokens drawn for each model
 STEPS = 8  # boxes of the legend
-STYLE = """
+MARKS = """
+.tokens { font: 15px/1.95 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
+  white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #e4e4e4;
+  border-radius: 6px; padding: .75rem 1rem; margin: .5rem 0 }
+.tokens span { border-radius: 3px; padding: .15em 0; box-shadow: inset 1px 0 #fff;
+  position: relative }
+.tokens span:hover { outline: 2px solid #1b1b1b }
+.tokens span:hover::after { content: attr(data-tip); position: absolute; left: 0;
+  top: 1.75em; z-index: 9; white-space: pre; pointer-events: none; color: #fff;
+  background: #1f2933; border-radius: 5px; padding: .45rem .7rem; font-size: 13px;
+  line-height: 1.5 }
+.tokens span.none { color: #595959; border-bottom: 2px dotted #8c8c8c }
+.mark { font-weight: 400; opacity: .65 }
+.legend { display: flex; align-items: flex-end; font-size: .8125rem; margin: 1rem 0 }
+.legend div { width: 3.25rem; text-align: left }
+.legend i { display: block; height: 1.1rem; border: 1px solid #e4e4e4;
+  border-width: 1px 0 }
+"""
+STYLE = (
+    """
 :root { color-scheme: light }
 body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.25rem; color: #1b1b1b;
   background: #fff; font: 16px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif }
@@ -33,21 +55,12 @@ th { font-weight: 600; border-bottom-color: #8c8c8c; white-space: nowrap }
 th:first-child, td:first-child, .left { text-align: left }
 td:first-child { overflow-wrap: anywhere }
 .wide { overflow-x: auto }
-.tokens { font: 15px/1.95 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
-  white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #e4e4e4;
-  border-radius: 6px; padding: .75rem 1rem; margin: .5rem 0 }
-.tokens span { border-radius: 3px; padding: .15em 0; box-shadow: inset 1px 0 #fff }
-.tokens span:hover { outline: 2px solid #1b1b1b }
-.tokens span.none { color: #595959; border-bottom: 2px dotted #8c8c8c }
-.mark { font-weight: 400; opacity: .65 }
-.legend { display: flex; align-items: flex-end; font-size: .8125rem; margin: 1rem 0 }
-.legend div { width: 3.25rem; text-align: left }
-.legend i { display: block; height: 1.1rem; border: 1px solid #e4e4e4;
-  border-width: 1px 0 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.25rem }
 dt { font-weight: 600 }
 dd { margin: 0; overflow-wrap: anywhere }
 """
+    + MARKS
+)
 
 
 def page(text: str, columns: Sequence[Column]) -> str:
@@ -57,10 +70,10 @@ def page(text: str, columns: Sequence[Column]) -> str:
     parts = [
         "<h1>What each token costs</h1>",
         f'<p class="small">{sizes}. Point at a token to see its figures.</p>',
-        _summary(columns),
-        _notes(columns),
-        _legend(limit),
-        *(_tokens(column, limit) for column in columns),
+        summary(columns),
+        remarks(columns),
+        legend(limit),
+        *(tokens(column, limit) for column in columns),
         _next([column for column in columns if column.next_tokens]),
         _continuations([column for column in columns if column.continuations]),
     ]
@@ -73,13 +86,15 @@ def page(text: str, columns: Sequence[Column]) -> str:
     )
 
 
-def _summary(columns: Sequence[Column]) -> str:
+def summary(columns: Sequence[Column]) -> str:
+    """The figures of each model, in a table."""
     heads = ["model", "tokenizer", *FIGURES.values()]
     rows = [[c.name, c.tokenizer, *cells(c.score)] for c in columns]
     return _table(heads, rows, left=2) + f'<p class="small">{COMPARE}</p>'
 
 
-def _notes(columns: Sequence[Column]) -> str:
+def remarks(columns: Sequence[Column]) -> str:
+    """The rules that the figures follow, and notices."""
     lines = [
         f"<dt>{'' if i else escape(title)}</dt><dd>{_safe(line)}</dd>"
         for title, found in notes(columns)
@@ -88,7 +103,8 @@ def _notes(columns: Sequence[Column]) -> str:
     return f"<dl>{''.join(lines)}</dl>"
 
 
-def _legend(limit: float) -> str:
+def legend(limit: float) -> str:
+    """What the colours are, up to ``limit`` bits."""
     boxes = []
     for i in range(STEPS + 1):
         more = "+" if i == STEPS else ""
@@ -97,7 +113,8 @@ def _legend(limit: float) -> str:
     return f'<div class="legend" title="surprise of a token">{"".join(boxes)}</div>'
 
 
-def _tokens(column: Column, limit: float) -> str:
+def tokens(column: Column, limit: float) -> str:
+    """A model's name and the text, each token coloured by its surprise."""
     score = column.score
     pieces = score.pieces(MOST)
     spans = [_span(column, i, piece, limit) for i, piece in enumerate(pieces)]
@@ -105,8 +122,9 @@ def _tokens(column: Column, limit: float) -> str:
     cut = f'<p class="small">and {rest:,} more tokens</p>' if rest else ""
     figure = f"{score.totals()['bits_per_char']:.3f} bits/char"
     return (
-        f'<h2>{_safe(column.name)} <span class="mark">{_safe(column.tokenizer)}, '
-        f'{figure}</span></h2>\n<div class="tokens">{"".join(spans)}</div>{cut}'
+        f'<section><h2>{_safe(column.name)} <span class="mark">'
+        f"{_safe(column.tokenizer)}, {figure}</span></h2>\n"
+        f'<div class="tokens">{"".join(spans)}</div>{cut}</section>'
     )
 
 
@@ -116,9 +134,8 @@ def _span(column: Column, i: int, piece: str, limit: float) -> str:
     if "\n" in piece:  # the mark, and then the line does end
         shown = shown.replace("\u21b5</b>", "\u21b5</b>\n")
     if math.isnan(nll):
-        return (
-            f'<span class="none" title="{_safe(piece)}&#10;not scored">{shown}</span>'
-        )
+        tip = f"{_safe(piece)}&#10;not scored"
+        return f'<span class="none" data-tip="{tip}">{shown}</span>'
     bits = nll / math.log(2)
     lines = [
         f"{visible(piece)!r}",
@@ -129,10 +146,9 @@ def _span(column: Column, i: int, piece: str, limit: float) -> str:
         lines.append(f"rank {column.score.rank[i]:,}")
     if column.top:
         lines += [f"  {math.exp(-n):.3f}  {visible(t)!r}" for t, n in column.top[i]]
-    title = "&#10;".join(map(_safe, lines))
-    return (
-        f'<span style="background:{shade(bits / limit)}" title="{title}">{shown}</span>'
-    )
+    tip = "&#10;".join(map(_safe, lines))
+    colour = shade(bits / limit)
+    return f'<span style="background:{colour}" data-tip="{tip}">{shown}</span>'
 
 
 def _shown(character: str) -> str:

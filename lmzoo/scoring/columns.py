@@ -1,13 +1,20 @@
-"""What a scored text's tables and its page share: figures, notes, tokens, shades."""
+"""A model's view of a text, as tables and pages show it: figures, notes, shades."""
 
 import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from lmzoo.scoring import Candidate, Continuation, Score
+from lmzoo.models.base import LanguageModel
+from lmzoo.scoring.choices import Candidate, Continuation
+from lmzoo.scoring.common import token_names
+from lmzoo.scoring.result import Score
+from lmzoo.scoring.texts import score
+from lmzoo.text.protocol import Tokenizer
+from lmzoo.text.spans import Spans
 
 FIGURES = {  # of Score.totals(): the head of each column
     "tokens": "tokens",
@@ -21,6 +28,7 @@ FIGURES = {  # of Score.totals(): the head of each column
 JOINED = "\u200c\u200d"  # invisible, but they shape what stands around them
 COMPARE = "Only bits per character and bits per byte compare across tokenizers."
 LIMITS = (4.0, 8.0, 12.0, 16.0)  # bits where the colour scale may end
+NEARLY = 0.9  # share of a text's spans from which it counts as trained on
 
 
 @dataclass
@@ -34,6 +42,89 @@ class Column:
     next_tokens: list[Candidate] = field(default_factory=list)
     continuations: list[Continuation] = field(default_factory=list)
     top: list[list[tuple[str, float]]] = field(default_factory=list)
+
+
+def column(
+    name: str,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    stride: int | None = None,
+    top_k: int = 0,
+) -> Column:
+    """One model's view of ``text``, with the ``top_k`` likeliest tokens at each place.
+
+    Raises:
+        UsageError: see ``score``.
+    """
+    scored = score(model, tokenizer, text, stride=stride, top_k=top_k)
+    seen = Column(name, f"{tokenizer.kind} {tokenizer.vocab_size:,}", scored)
+    seen.notices = _notices(scored, model, tokenizer)
+    if scored.top is not None:
+        seen.top = _top(scored, scored.top, tokenizer)
+    return seen
+
+
+def trained_on(spans: Spans | None, text: str) -> list[str]:
+    """Whether ``text`` stands in the training text whose hashes are ``spans``."""
+    if spans is None:
+        return [
+            "whether it was trained on this cannot be told: the model's folder keeps "
+            "no record of its training text"
+        ]
+    found = spans.present(text)
+    if not len(found) or not spans.exact:
+        return []
+    if NEARLY <= found.mean() < 1:
+        return [f"{found.mean():.1%} of this text occurs in the training text"]
+    if not found.all():
+        return []
+    return [
+        "every part of this text occurs in the training text: its score may be of what "
+        "was learned by heart, and not of how such text is predicted"
+    ]
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """A short name for each path; the path itself where short names clash."""
+    short = [Path(path).resolve().name for path in paths]
+    return [
+        name if short.count(name) == 1 else path
+        for name, path in zip(short, paths, strict=True)
+    ]
+
+
+def _notices(scored: Score, model: LanguageModel, tokenizer: Tokenizer) -> list[str]:
+    """What must be known to read a model's figures."""
+    found = []
+    if scored.unknown is not None and scored.unknown.any():
+        count, first = int(scored.unknown.sum()), int(scored.unknown.argmax())
+        symbol = scored.pieces(first + 1)[-1]
+        found.append(
+            f"{count:,} of {len(scored.nll):,} tokens unknown ({symbol!r} first), "
+            f"scored as {tokenizer.symbols()[tokenizer.unk_id or 0]}, whatever they "
+            f"are: the figures are too low to compare"
+        )
+    if model.exhibit is not None:
+        found.append(
+            f"an exhibit: it breaks the law {model.exhibit!r}; its figures are no "
+            f"measure of prediction"
+        )
+    return found
+
+
+def _top(
+    scored: Score, top: tuple[np.ndarray, np.ndarray], tokenizer: Tokenizer
+) -> list[list[tuple[str, float]]]:
+    name = token_names(tokenizer)
+    rows = zip(scored.nll.tolist(), *(part.tolist() for part in top), strict=True)
+    return [
+        []
+        if math.isnan(nats)
+        else [(name(i), -value) for i, value in zip(ids, values, strict=True)]
+        for nats, ids, values in rows
+    ]
 
 
 def notes(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
