@@ -60,5 +60,6 @@ def test_the_callbacks_of_a_run_have_few_hooks_in_a_step() -> None:
     assert own(HealthReport()) == {
         "on_before_backward",
         "on_before_optimizer_step",
+        "on_train_batch_start",
         "on_train_batch_end",
     }
