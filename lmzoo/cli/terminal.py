@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lmzoo.cli.origins import title
 
+WIDEST = 22  # characters of a row's name, that the table fits a terminal
 OF_TOKENS = {
     "nll": "nats/token",
     "perplexity": "perplexity",
@@ -72,7 +73,9 @@ def show(
     task = summary["task"]
     figures = table(task)
     if start := summary["start"]:
-        figures.add_row(Text(f"start: {start['name']}"), *cells(start["metrics"], task))
+        named = f"start: {start['name']}"  # the headline names it, too
+        label = named if len(named) <= WIDEST else "start"
+        figures.add_row(Text(label), *cells(start["metrics"], task))
     for name, record in (("best", summary["best"]), ("last", summary["last"])):
         if record and record["metrics"]:
             label = f"{name} val, step {record['step']:,}"
