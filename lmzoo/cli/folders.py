@@ -19,6 +19,7 @@ from lightning.fabric.utilities.rank_zero import _get_rank
 from lmzoo import files, runs
 from lmzoo.cli import prelude
 from lmzoo.cli.prelude import Plan
+from lmzoo.cli.settings import launched
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
 from lmzoo.text.datamodule import TextDataModule
@@ -180,6 +181,11 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     if plan.checkpoint is not None:
         _resume_at(folder, plan, typed)
     elif plan.request.fresh:
+        if launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "--fresh: torchrun's processes each look for the folder; name a new "
+                "one with --trainer.default_root_dir"
+            )
         folder.path = _free(folder.path)
     else:
         _resume_own(folder)
