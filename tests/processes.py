@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-SECONDS = 240  # until a run that hangs is given up
+SECONDS = 900  # until a run that hangs is given up
 
 
 def together(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lmzoo import runs
-from tests.cli.runner import SMALL
+from tests.cli.runner import SMALL, lmzoo
 from tests.processes import together
 
 STEPS, HALF = 12, 6
@@ -170,3 +170,29 @@ def test_four_learn_what_one_learns(
     four = begin(name, text, tmp_path / "four", 4, how)
     assert gap(one, four) <= 1e-5
     assert losses(four) == pytest.approx(losses(one), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--model gpt --trainer.strategy fsdp", "fsdp2 shares the weights out"),
+        ("--model gpt --trainer.strategy deepspeed_stage_2", "give ddp"),
+        ("--model gpt --trainer.strategy ddp_spawn", "give ddp"),
+        (f"--model lstm {FSDP2}", "LSTM is no stack of blocks"),
+        (f"--model gpt --optimizer muon {FSDP2}", "looks at whole matrices"),
+        (f"--model gpt --ema.decay 0.9 {FSDP2}", "averages whole weights"),
+        ("--model gpt --budget.seconds 1 --trainer.devices 2", "another number of"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(
+    text: Path, tmp_path: Path, options: str, said: str
+) -> None:
+    result = lmzoo(
+        f"fit {options} --data.path {text} --trainer.accelerator cpu "
+        f"--trainer.default_root_dir {tmp_path / 'run'}"
+    )
+    assert result.code == 2
+    errors = [line for line in result.err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert said in errors[0]
+    assert not (tmp_path / "run").exists()

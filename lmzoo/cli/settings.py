@@ -213,8 +213,8 @@ def require_shareable(model: Any, config: Namespace) -> None:
     given = f"--trainer.strategy {SHARDED}"
     if not model.stack():
         raise UsageError(
-            f"{given}: {type(model).__name__} is no stack of blocks whose weights could "
-            f"be shared out; give --trainer.strategy ddp"
+            f"{given}: {type(model).__name__} is no stack of blocks to share out one "
+            f"by one; give --trainer.strategy ddp"
         )
     optimizer = str((plain(config.optimizer) or {}).get("class_path", ""))
     if optimizer.rpartition(".")[2] in ("Muon", "Adafactor"):

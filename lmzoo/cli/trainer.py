@@ -180,9 +180,7 @@ class TrainCLI(LightningCLI):
             trainer["strategy"] = FullySharded()
         built = self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
         seconds = self.config[self.command].get("budget.seconds")
-        settings.require_devices(
-            self.model, self.datamodule, built.world_size, seconds
-        )
+        settings.require_devices(self.model, self.datamodule, built.world_size, seconds)
         return built
 
     def _prepare_model(self) -> None:
