@@ -12,6 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lmzoo.cli import main
+from lmzoo.cli.folders import CHECKPOINT, FOLDER
+
 SECONDS = 900  # until a run that hangs is given up
 
 
@@ -48,6 +51,8 @@ def _run(
     before: Callable[[], None] | None,
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
+    for name in (FOLDER, CHECKPOINT):  # of a run that the tests' own process made
+        os.environ.pop(name, None)
     if world > 1:
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}
         told |= {"LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "MASTER_PORT": port}
@@ -55,8 +60,6 @@ def _run(
         os.environ["MASTER_ADDR"] = "127.0.0.1"
         os.environ["TORCHELASTIC_RUN_ID"] = "tests"
     import torch  # in the new process
-
-    from lmzoo.cli import main
 
     torch.set_num_threads(1)
     with (
