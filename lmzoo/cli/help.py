@@ -40,6 +40,7 @@ for how long, how fast
   --early_stopping.min_relative_improvement F
   --seed_everything N
   --compile true
+  --activation_checkpointing true  less memory, one more forward pass
 
 what stays as it is
   --freeze.blocks N          the first N blocks; -2 is all but the last two

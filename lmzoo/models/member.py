@@ -79,6 +79,7 @@ class Member(LightningModule):
     metrics: Any
     asleep: frozenset[str] = frozenset()  # parameters that are trained later on
     rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
+    sharded: bool = False  # each process holds a share of every weight
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the constructor's arguments before it runs."""
@@ -168,6 +169,17 @@ class Member(LightningModule):
             if isinstance(module, nn.ModuleList):
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
         return {n: m for n, m in self.named_children() if n != "metrics"}
+
+    def stack(self) -> list[nn.Module]:
+        """Its blocks where they stand one on another in a list; else none."""
+        lists = [m for m in self.modules() if isinstance(m, nn.ModuleList)]
+        listed, blocks = {block for one in lists for block in one}, self.blocks()
+        return list(blocks.values()) if listed.issuperset(blocks.values()) else []
+
+    @property
+    def family(self) -> type:
+        """The class as it was written: sharding puts one of its own on top of it."""
+        return type(self).__mro__[2] if self.sharded else type(self)
 
     def output_head(self) -> nn.Module | None:
         """The last layer, from features to logits: what is called ``head``, if any."""
@@ -285,7 +297,8 @@ class Member(LightningModule):
         grads = [p.grad for p in parameters if p.grad is not None]
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        self.grad_norm = nn.utils.get_total_norm(grads)
+        norm = nn.utils.get_total_norm(grads)
+        self.grad_norm = whole(norm)
         if torch.isfinite(self.grad_norm):
             self._skipped = 0
         else:
@@ -295,9 +308,7 @@ class Member(LightningModule):
                 self._diverged()
             return  # the gradient scaler leaves this step out and lowers its scale
         if gradient_clip_val and gradient_clip_algorithm != "value":
-            nn.utils.clip_grads_with_norm_(
-                parameters, gradient_clip_val, self.grad_norm
-            )
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
     def _trainer_plugin(self) -> Any:
         return getattr(self._trainer, "precision_plugin", None)
@@ -309,6 +320,12 @@ class Member(LightningModule):
             f"training diverged: the gradient is not finite at step "
             f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which this process holds a share; every process must ask."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
 
 
 def rate_of(name: str, rates: Mapping[str, float]) -> float:
