@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmzoo.training import utilisation
+
 OF_TOKENS = {
     "nll": "nats/token",
     "perplexity": "perplexity",
@@ -85,6 +87,10 @@ def show(summary: dict[str, Any], plugins: Sequence[str] = ()) -> None:
     run, plugins = summary["run"], "".join(f" --plugin {p}" for p in plugins)
     following = [f"{line.format(run=run)}{plugins}" for line in NEXT[task]]
     following.append(f"tensorboard --logdir {run}")
+    if summary["utilisation"]:
+        console.print(
+            f"arithmetic {utilisation.line(summary['utilisation'])}", soft_wrap=True
+        )
     console.print(
         f"context    {summary['context']}\n"
         f"run        {run}\n"
