@@ -9,7 +9,7 @@ from lmzoo.training import utilisation as module
 from lmzoo.training.utilisation import line, matmul_peak, published_peak, utilisation
 
 CPU = torch.device("cpu")
-SIZES = {"n_layer": 2, "n_head": 2, "d_model": 16, "context_length": 8}
+SIZES = {"num_layers": 2, "num_heads": 2, "d_model": 16, "context_length": 8}
 
 
 @pytest.fixture
