@@ -10,6 +10,7 @@ know to be assigned (on which two tables of Unicode may differ), are left to
 ``tokenizers``.
 """
 
+import importlib
 import importlib.util
 import json
 import os
@@ -83,8 +84,7 @@ def ranks(
         return None
     if not _lists_each_once(library, words):
         return None
-    import tiktoken  # optional, and slow to import
-
+    tiktoken = importlib.import_module("tiktoken")  # the fast extra
     numbered = {token: i for i, token in enumerate(tokens)}
     encoding = tiktoken.Encoding(
         "lmzoo", pat_str=_WORDS, mergeable_ranks=numbered, special_tokens={}
