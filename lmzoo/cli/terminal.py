@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmzoo.cli.origins import title
+from lmzoo.training import utilisation
 
 WIDEST = 22  # characters of a row's name, that the table fits a terminal
 OF_TOKENS = {
@@ -103,6 +104,10 @@ def show(
     lines = [line.format(run=run, other=other) for line in NEXT[task]]
     following = [f"{line}{plugins}" for line in lines]
     following.append(f"tensorboard --logdir {run}")
+    if summary["utilisation"]:
+        console.print(
+            f"arithmetic {utilisation.line(summary['utilisation'])}", soft_wrap=True
+        )
     console.print(
         f"context    {summary['context']}\n"
         f"run        {run}\n"

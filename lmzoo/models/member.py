@@ -214,6 +214,11 @@ class Member(LightningModule):
         del length
         return None
 
+    def recomputed_flops_per_token(self, length: int) -> int:
+        """FLOPs per token that training does a second time, to save memory: none."""
+        del length
+        return 0
+
     # ---- full passes --------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
