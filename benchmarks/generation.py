@@ -1,11 +1,17 @@
 """Tokens a second: with the cache, without it, and transformers' generate, one run.
 
 OMP_NUM_THREADS=1 python benchmarks/generation.py --write
+OMP_NUM_THREADS=1 python benchmarks/generation.py --long
 
 Both sides have the same weights (transformers' GPT2LMHeadModel, tied head), start from
 the same prompt of 8 tokens and fill the context to its last position. Greedy texts are
 compared: the run fails if they differ in more than one token in a hundred. The
 contenders take turns, and every round gives its own ratios.
+
+``--long`` makes 500 tokens: first to the end of the context, then past it, each timed
+apart. There the others are the plain loop, which computes every token anew from the
+window of the last ``context`` tokens (nanoGPT's way), here on lmzoo's own weights, and
+transformers with its cache, whose table of positions then is as long as the text.
 """
 
 import argparse
@@ -13,8 +19,8 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
-from itertools import islice, product
+from collections.abc import Callable, Iterator
+from itertools import islice, pairwise, product
 from pathlib import Path
 
 import torch
@@ -27,6 +33,8 @@ from lmzoo.models.gpt import GPT
 from lmzoo.training.checkpoints import versions
 
 VOCABULARY, PROMPT, PLACES = 65, 8, 8
+WAYS = ("lmzoo", "recomputed", "transformers")
+LONG = 500  # tokens, of which context - PROMPT are inside the context
 SIZES = [(4, 4, 128, 64), (6, 6, 384, 256)]  # layers, heads, width, context
 
 
@@ -83,6 +91,74 @@ def by_transformers(model, prompt: Tensor, count: int, **how) -> Tensor:
         **how,
     )
     return made[:, prompt.shape[1] :]
+
+
+@torch.no_grad()
+def recomputed(model: GPT, prompt: Tensor, count: int) -> Iterator[Tensor]:
+    """The plain loop: crop to the context, compute all of it, sample the last."""
+    text = prompt
+    for _ in range(count):
+        logits = model(text[:, -model.context_length :])[:, -1]
+        new = torch.multinomial(logits.softmax(-1), 1)
+        text = torch.cat([text, new], dim=1)
+        yield new
+
+
+def halves(stream: Iterator[Tensor], inside: int) -> tuple[float, float]:
+    """Tokens a second of the first ``inside`` tokens and of the rest, to LONG."""
+    marks = [time.perf_counter()]
+    for made, _ in enumerate(islice(stream, LONG), 1):
+        if made in (inside, LONG):
+            marks.append(time.perf_counter())
+    first, rest = (after - before for before, after in pairwise(marks))
+    return inside / first, (LONG - inside) / rest
+
+
+def of_transformers(model, prompt: Tensor, inside: int) -> tuple[float, float]:
+    """The same of transformers: the time to ``inside``, and what LONG takes more."""
+    seconds = []
+    for count in (inside, LONG):
+        began = time.perf_counter()
+        by_transformers(model, prompt, count, do_sample=True, top_k=0)
+        seconds.append(time.perf_counter() - began)
+    return inside / seconds[0], (LONG - inside) / (seconds[1] - seconds[0])
+
+
+def long(rounds: int) -> None:
+    """Print the table of LONG tokens, inside the context and past it."""
+    print(LONG_HEAD, flush=True)
+    for size in SIZES:
+        speeds = in_turns(size, rounds)
+        for part, words in enumerate(("inside", "past")):
+            medians = {
+                name: statistics.median(parts[part] for parts in found)
+                for name, found in speeds.items()
+            }
+            cells = ["{}/{}/{}, {}".format(*size), words]
+            cells += [f"{medians[name]:,.0f}" for name in speeds]
+            cells += [f"{medians['lmzoo'] / medians[name]:.2f}" for name in WAYS[1:]]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    print(about(tree(), os.getloadavg()[0]))
+
+
+def in_turns(size: tuple[int, int, int, int], rounds: int):
+    """Tokens a second (inside, past) of each way in each round, after a warm-up."""
+    layers, heads, width, context = size
+    ours, _ = pair(*size)
+    _, theirs = pair(layers, heads, width, PROMPT + LONG)
+    prompt, inside = torch.randint(VOCABULARY, (1, PROMPT)), context - PROMPT
+    ways: dict[str, Callable[[], tuple[float, float]]] = {
+        "lmzoo": lambda: halves(generate(ours, prompt), inside),
+        "recomputed": lambda: halves(recomputed(ours, prompt, LONG), inside),
+        "transformers": lambda: of_transformers(theirs, prompt, inside),
+    }
+    for way in ways.values():
+        way()
+    speeds: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    for turn in range(rounds):
+        for name in WAYS[:: -1 if turn % 2 else 1]:
+            speeds[name].append(ways[name]())
+    return speeds
 
 
 def measure(size: tuple[int, int, int, int], batch: int, rounds: int, greedy: bool):
@@ -146,6 +222,11 @@ def row(size: tuple[int, int, int, int], batch: int, way: str, speeds) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+LONG_HEAD = """\
+| layers/heads/width, context | tokens | lmzoo | recomputed | transformers \
+| lmzoo : recomputed | lmzoo : transformers |
+|---|---|---|---|---|---|---|"""
+
 HEAD = """\
 | layers/heads/width, context | batch | tokens | lmzoo | without | transformers \
 | lmzoo : without | lmzoo : transformers |
@@ -204,7 +285,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="the page in results/")
+    parser.add_argument("--long", action="store_true", help="500 tokens, in two parts")
     options = parser.parse_args()
+    if options.long:
+        long(options.rounds)
+        return
     commit, load, rows = tree(), os.getloadavg()[0], [HEAD]
     print(HEAD, flush=True)
     for size, batch, greedy in product(SIZES, (1, 16), (True, False)):

@@ -89,6 +89,13 @@ class HugeAtTheStart(Bigram):
         nn.init.normal_(self.head.weight, std=5.0)
 
 
+class ExpectsAnotherStart(Bigram):
+    """Starts flat, near ln V, and says that it starts a nat above."""
+
+    def expected_initial_nll(self) -> float:
+        return super().expected_initial_nll() + 1.0
+
+
 class OverflowsInHalf(Bigram):
     def forward(self, tokens: Tensor) -> Tensor:
         logits = super().forward(tokens)
@@ -209,6 +216,7 @@ CONTROLS = [
     (WrongShape, "shapes"),
     (RandomAtEvaluation, "deterministic"),
     (HugeAtTheStart, "initial_loss"),
+    (ExpectsAnotherStart, "initial_loss"),
     (OverflowsInHalf, "bf16"),
     (WrongStep, "step"),
     (RemembersOnItself, "fork"),

@@ -50,6 +50,7 @@ FIT = (  # sections of fit
     "checkpoints",
     "samples",
     "compile",
+    "activation_checkpointing",
 )
 DEFAULT_SEEDS = "3"
 ITEM = re.compile(r"(?:\[[^\[\]]*\]|[^,])+")  # of a list that may hold lists

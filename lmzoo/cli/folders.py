@@ -20,6 +20,7 @@ from lmzoo import files, hub, runs
 from lmzoo.cli import prelude, teachers
 from lmzoo.cli.origins import Origin, origins
 from lmzoo.cli.prelude import Plan
+from lmzoo.cli.settings import launched
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules
 from lmzoo.text.datamodule import TextDataModule
@@ -190,6 +191,11 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     if plan.checkpoint is not None:
         _resume_at(folder, plan, typed)
     elif plan.request.fresh:
+        if launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "--fresh: torchrun's processes each look for the folder; name a new "
+                "one with --trainer.default_root_dir"
+            )
         folder.path = _free(folder.path)
     else:
         _resume_own(folder)

@@ -41,6 +41,7 @@ for how long, how fast
   --seed_everything N
   --spike_guard.enabled true       a loss that spikes: earlier weights, further text
   --compile true
+  --activation_checkpointing true  less memory, one more forward pass
 
 what stays as it is
   --freeze.blocks N          the first N blocks; -2 is all but the last two

@@ -16,6 +16,7 @@ from lmzoo.training.baselines import MISSING, baselines, has_library
 from lmzoo.training.budget import missed, training_flops
 from lmzoo.training.checkpoints import versions
 from lmzoo.training.floors import floors
+from lmzoo.training.utilisation import plain, utilisation
 
 LEAST = 5e-4  # difference that is said: half of what the table's last digit shows
 
@@ -91,6 +92,7 @@ def finish(cli: Any) -> None:
     }
     if not trainer.is_global_zero:
         return
+    summary["utilisation"] = _utilisation(cli)
     summary["data"] = cli.datamodule.describe()
     summary["floors"] = _floors(cli)
     summary["verdict"] = verdict(summary)
@@ -369,14 +371,28 @@ def _without_step(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "step"}
 
 
+def _utilisation(cli: Any) -> dict[str, Any] | None:
+    """MFU and HFU of the whole run, evaluation excluded."""
+    if cli.model.counting:
+        return None
+    found = utilisation(
+        cli.model,
+        cli.telemetry.tokens / max(cli.telemetry.seconds, 1e-9),
+        precision=str(cli.trainer.precision),
+        devices=cli.trainer.world_size,
+        seconds=cli.telemetry.seconds,
+    )
+    return found and {**found}
+
+
 def _log_best(cli: Any, summary: dict[str, Any]) -> None:
-    """Hyper-parameters with the best value, for TensorBoard's table."""
+    """Hyper-parameters with the best value and MFU, for TensorBoard's table."""
     best = (summary["best"] or {}).get("metrics", {})
     values = {
         f"best/{k}": v
         for k, v in best.items()
         if k in terminal.FIGURES[summary["task"]]
-    }
+    } | plain(summary["utilisation"])
     for logger in cli.trainer.loggers:
         logger.log_hyperparams(
             {k: v for k, v in cli.run_folder.identity.items() if v is not None}, values

@@ -101,6 +101,13 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
     parser.add_argument(
         "--compile", type=bool, default=False, help="torch.compile the model."
     )
+    parser.add_argument(
+        "--activation_checkpointing",
+        type=bool,
+        default=False,
+        help="Keep no activations inside a block, compute them again going back: less "
+        "memory, one more forward pass, the same figures.",
+    )
     for source, target in getattr(model, "linked", Member.linked).items():
         parser.link_arguments(
             f"data.{source}", f"model.init_args.{target}", apply_on="instantiate"

@@ -29,6 +29,15 @@ WHOLE_PASSES = {  # what changes nothing; Lightning's 1 is one batch, its 1.0 al
     "limit_test_batches": ("None", "1.0"),
     "overfit_batches": ("None", "0.0"),
 }
+SHARDED = "fsdp2"
+STRATEGIES = (  # whose runs every other command reads
+    "auto",
+    "single_device",
+    "ddp",
+    "ddp_find_unused_parameters_false",
+    "ddp_find_unused_parameters_true",
+    SHARDED,
+)
 SPARSE = 100  # optimizer steps between validations, at least, unless typed
 
 
@@ -86,10 +95,30 @@ def _settle_machine(config: Namespace) -> None:
             "--trainer.fast_dev_run: a run folder is no place for a rehearsal; "
             "--trainer.max_steps 2 does as little"
         )
+    _settle_strategy(trainer.strategy)
     devices, cores = trainer.devices, os.cpu_count() or 1
     on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
+    on_cpu = on_cpu and not launched()  # else the launcher's to count
     if on_cpu and str(devices).isdigit() and not 1 <= int(devices) <= cores:
         raise UsageError(f"--trainer.devices {devices}: this machine has 1 to {cores}")
+
+
+def _settle_strategy(strategy: Any) -> None:
+    """Strategies that start no processes of their own kind, and save one whole file."""
+    given = plain(strategy)
+    given = given["class_path"] if isinstance(given, dict) else str(given)
+    if given in STRATEGIES or given.endswith(".DDPStrategy"):
+        return
+    hint = f"{SHARDED} shares the weights out" if "fsdp" in given else "give ddp"
+    raise UsageError(
+        f"--trainer.strategy {given}: its processes or its files are none that a run "
+        f"folder could be kept of; {hint} (one of {', '.join(STRATEGIES)})"
+    )
+
+
+def launched() -> bool:
+    """Whether torchrun started this process beside others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _settle_length(config: Namespace) -> None:
@@ -139,14 +168,28 @@ def require_warmup(config: Namespace, request: Request, steps: int) -> None:
         )
 
 
-def require_devices(model: Any, data: Any, processes: int) -> None:
+def require_devices(
+    model: Any, data: Any, processes: int, seconds: float | None = None
+) -> None:
     """Refuse what several processes cannot do, before there are several.
 
+    Args:
+        model: a member.
+        data: its data module.
+        processes: of the run.
+        seconds: a budget of time.
+
     Raises:
-        UsageError: a counting model, or a batch that cannot be shared out.
+        UsageError: a counting model, a batch that cannot be shared out, or a budget
+            that each process would measure for itself.
     """
     if processes == 1:
         return
+    if seconds is not None:
+        raise UsageError(
+            f"--budget.seconds {seconds:g}: each of {processes} processes would come "
+            f"to another number of steps; give --budget.tokens or --trainer.max_steps"
+        )
     if model.counting:
         raise UsageError(
             f"{type(model).__name__} counts in one process, and {processes} were "
@@ -158,6 +201,29 @@ def require_devices(model: Any, data: Any, processes: int) -> None:
             f"--data.batch_size {size}: it is shared out over {processes} processes; "
             f"give a multiple of {processes}"
         )
+
+
+def require_shareable(model: Any, config: Namespace) -> None:
+    """Refuse what cannot work on shares of weights.
+
+    Raises:
+        UsageError: no stack of blocks, an optimizer that looks at whole matrices, or an
+            average of weights.
+    """
+    given = f"--trainer.strategy {SHARDED}"
+    if not model.stack():
+        raise UsageError(
+            f"{given}: {type(model).__name__} is no stack of blocks to share out one "
+            f"by one; give --trainer.strategy ddp"
+        )
+    optimizer = str((plain(config.optimizer) or {}).get("class_path", ""))
+    if optimizer.rpartition(".")[2] in ("Muon", "Adafactor"):
+        raise UsageError(
+            f"{given}: {optimizer} looks at whole matrices, of which each process has "
+            f"a share; give --optimizer adamw"
+        )
+    if config.get("ema.decay") is not None:
+        raise UsageError(f"{given}: --ema.decay averages whole weights; leave it out")
 
 
 def default_precision(accelerator: str) -> str:

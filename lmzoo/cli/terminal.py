@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lmzoo.cli.origins import title
+from lmzoo.training import utilisation
 
+WIDEST = 22  # characters of a row's name, that the table fits a terminal
 OF_TOKENS = {
     "nll": "nats/token",
     "perplexity": "perplexity",
@@ -72,7 +74,9 @@ def show(
     task = summary["task"]
     figures = table(task)
     if start := summary["start"]:
-        figures.add_row(Text(f"start: {start['name']}"), *cells(start["metrics"], task))
+        named = f"start: {start['name']}"  # the headline names it, too
+        label = named if len(named) <= WIDEST else "start"
+        figures.add_row(Text(label), *cells(start["metrics"], task))
     for name, record in (("best", summary["best"]), ("last", summary["last"])):
         if record and record["metrics"]:
             label = f"{name} val, step {record['step']:,}"
@@ -100,6 +104,10 @@ def show(
     lines = [line.format(run=run, other=other) for line in NEXT[task]]
     following = [f"{line}{plugins}" for line in lines]
     following.append(f"tensorboard --logdir {run}")
+    if summary["utilisation"]:
+        console.print(
+            f"arithmetic {utilisation.line(summary['utilisation'])}", soft_wrap=True
+        )
     console.print(
         f"context    {summary['context']}\n"
         f"run        {run}\n"

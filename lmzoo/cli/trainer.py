@@ -38,6 +38,7 @@ from lmzoo.training.frozen_features import FrozenFeatures
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
+from lmzoo.training.recomputing import recompute_blocks
 from lmzoo.training.telemetry import MetricsFile, Telemetry
 from lmzoo.training.warm_start import keeps_vocabulary, warm_start
 from lmzoo.training.watcher import Unprofiled
@@ -175,8 +176,15 @@ class TrainCLI(LightningCLI):
         plugins = trainer["plugins"] or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
+        if trainer["strategy"] == settings.SHARDED:
+            settings.require_shareable(self.model, self.config[self.command])
+            # torch.distributed.fsdp is heavy
+            from lmzoo.training.sharded import FullySharded
+
+            trainer["strategy"] = FullySharded()
         built = self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
-        settings.require_devices(self.model, self.datamodule, built.world_size)
+        seconds = self.config[self.command].get("budget.seconds")
+        settings.require_devices(self.model, self.datamodule, built.world_size, seconds)
         return built
 
     def _prepare_model(self) -> None:
@@ -210,6 +218,8 @@ class TrainCLI(LightningCLI):
         self.freezing = self.config_init[self.command]["freeze"]
         if self.command == "fit":
             self.notes += self.freezing.apply(self.model)
+        if config.activation_checkpointing:
+            recompute_blocks(self.model)
         if config.compile:
             self.model.compile()
 

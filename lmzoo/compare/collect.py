@@ -89,6 +89,8 @@ def _costs(model: LanguageModel, summary: dict[str, Any]) -> dict[str, Any]:
         "steps": summary["steps"],
         "seconds": summary["seconds"],
         "tokens_per_second": summary["tokens_per_second"],
+        "mfu": (summary.get("utilisation") or {}).get("mfu"),
+        "hfu": (summary.get("utilisation") or {}).get("hfu"),
         "peak_memory": summary.get("peak_memory"),
     }
 

@@ -225,8 +225,11 @@ def _cost(found: Comparison) -> Section | None:
     notes = [
         "Seconds are of training alone, without start-up and evaluation, up to the "
         "first check at or below the target; (2/3): two of three seeds reached it. "
-        "State: what one stream of text keeps between tokens. Peak memory is of the "
-        "whole process, the libraries and the text included.",
+        "State: what one stream of text keeps between tokens. MFU: training FLOPs a "
+        "second, nothing computed twice counted, over the rate of the best plain "
+        "matrix product that was measured at the run's end, in its precision and "
+        "threads. Peak memory is of the whole process, the libraries and the text "
+        "included.",
         *tables.without_flops(found),
     ]
     return Section(

@@ -40,6 +40,8 @@ COLUMNS = (
     "seconds",
     "deviation",
     "tokens_per_second",
+    "mfu",
+    "hfu",
     "peak_memory",
     "context_length",
     "protocol",

@@ -170,6 +170,7 @@ def cost(found: Comparison) -> Table:
         "tokens": lambda row: NONE if counted(row) else short(row.mean("tokens")),
         "training s": lambda row: seconds(row.mean("seconds")),
         "training FLOPs": lambda row: short(row.mean("training_flops")),
+        "MFU": lambda row: percent(row.mean("mfu")),
         "peak memory": lambda row: size(row.mean("peak_memory")),
         "state": lambda row: size(row.mean("state_bytes")),
     }

@@ -79,6 +79,7 @@ class Member(LightningModule):
     metrics: Any
     asleep: frozenset[str] = frozenset()  # parameters that are trained later on
     rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
+    sharded: bool = False  # each process holds a share of every weight
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the constructor's arguments before it runs."""
@@ -170,6 +171,17 @@ class Member(LightningModule):
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
         return {n: m for n, m in self.named_children() if n != "metrics"}
 
+    def stack(self) -> list[nn.Module]:
+        """Its blocks where they stand one on another in a list; else none."""
+        lists = [m for m in self.modules() if isinstance(m, nn.ModuleList)]
+        listed, blocks = {block for one in lists for block in one}, self.blocks()
+        return list(blocks.values()) if listed.issuperset(blocks.values()) else []
+
+    @property
+    def family(self) -> type:
+        """The class as it was written: sharding puts one of its own on top of it."""
+        return type(self).__mro__[2] if self.sharded else type(self)
+
     def output_head(self) -> nn.Module | None:
         """The last layer, from features to logits: what is called ``head``, if any."""
         found = getattr(self, "head", None)
@@ -202,6 +214,11 @@ class Member(LightningModule):
         """Training FLOPs per token at ``length``, in closed form; None: not known."""
         del length
         return None
+
+    def recomputed_flops_per_token(self, length: int) -> int:
+        """FLOPs per token that training does a second time, to save memory: none."""
+        del length
+        return 0
 
     # ---- full passes --------------------------------------------------------------
 
@@ -296,10 +313,9 @@ class Member(LightningModule):
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         norm = nn.utils.get_total_norm(grads)
-        norm: Tensor = getattr(norm, "full_tensor", norm.detach)()  # of all shards
-        self.grad_norm = norm
+        self.grad_norm = whole(norm)
         loss, self.step_loss = self.step_loss, None
-        if self._finite(norm, loss):
+        if self._finite(self.grad_norm, loss):
             self._skipped = 0
         else:
             self._skipped += 1
@@ -330,6 +346,12 @@ class Member(LightningModule):
             f"training diverged: {what} at step {self.global_step}; nothing was "
             f"updated. Lower --optimizer.lr{clip}"
         )
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor of which this process holds a share; every process must ask."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
 
 
 def rate_of(name: str, rates: Mapping[str, float]) -> float:

@@ -241,8 +241,8 @@ class PaLM(CachedDecoder):
         that a share r of it is e; a head of its own then gives independent normal
         logits, and a tied one adds r |e| to the logit of the token just read: such a
         model starts by repeating it, the louder the wider and shallower it is. What
-        positions have in common is left out, so the figure for a tied head is high, by
-        7 % at most where it was tried.
+        positions have in common is left out, so the figure for a tied head is a little
+        high.
         """
         if self.initialisation == "gpt2":
             return super().expected_initial_nll()

@@ -294,6 +294,11 @@ class LabelledDataModule(LightningDataModule):
         if not parts["val"].texts and self.settings.val_fraction:
             share = self.settings.val_fraction
             parts["val"], parts["train"] = divided(parts["train"], share)
+            if not parts["val"].texts:
+                self._said.append(
+                    "no validation part: of each label there is only one text, and "
+                    "equal texts stay together"
+                )
         self._look_over(parts)
         self._tokenizer = self._fixed_or_learned(parts["train"].texts)
         for split, part in parts.items():

@@ -14,11 +14,11 @@ from lmzoo.text.readers import (
     TEXT_SUFFIXES,
     Notes,
     cells,
-    json_fault,
     read_text,
     split_lines,
     suffix_of,
 )
+from lmzoo.text.tables import json_rows
 
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "phrase", "tweet")
 LABEL_NAMES = ("label", "labels", "class", "sentiment", "target", "category", "y")
@@ -279,18 +279,7 @@ def _json_rows(
 
 def json_objects(path: Path, notes: Notes) -> Iterator[dict[str, object]]:
     """The rows of a jsonl file, their keys in lower case."""
-    for number, line in enumerate(split_lines(read_text(path, notes)), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.rstrip())
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"{path}: line {number:,} is not one JSON object "
-                f"({json_fault(error)}); write one object a line (jsonl)"
-            ) from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{path}: line {number:,} is not a JSON object")
+    for _, row in json_rows(split_lines(read_text(path, notes)), str(path)):
         yield {str(key).lower(): value for key, value in row.items()}
 
 

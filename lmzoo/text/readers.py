@@ -6,7 +6,6 @@ is one document; each row of a table (csv, tsv, jsonl) is one. ``.gz`` of each i
 
 import codecs
 import gzip
-import json
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lmzoo.errors import UsageError
-from lmzoo.text.tables import table
+from lmzoo.text.tables import json_rows, table
 
 PIECE = 1 << 20  # bytes read, and characters yielded, at a time
 TEXT_SUFFIXES = (".txt", ".text", ".md")
@@ -246,33 +245,12 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     return 0
 
 
-def json_fault(error: Exception) -> str:
-    """What is wrong in a line of JSON, and in which column; the line is known."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"column {error.colno:,}: {error.msg}"
-    return str(error)
-
-
 def _json_rows(
     pieces: Iterable[str], wanted: str | None, where: str, notes: Notes
 ) -> Iterator[str]:
     """The text field of each JSON object, one object a line."""
     column = ""
-    for number, line in enumerate(split_lines(pieces), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.rstrip())
-        except (ValueError, RecursionError) as error:
-            raise UsageError(
-                f"{where}: line {number:,} is not one JSON object "
-                f"({json_fault(error)}); write one object a line (jsonl)"
-            ) from error
-        if not isinstance(row, dict):
-            raise UsageError(
-                f"{where}: line {number:,} is not a JSON object; write one object a "
-                "line (jsonl)"
-            )
+    for number, row in json_rows(split_lines(pieces), where):
         column = column or _json_column(row, wanted, where, notes)
         yield _json_field(row, column, where, number)
 

@@ -22,6 +22,7 @@ from lmzoo.text.readers import (
     split_lines,
     suffix_of,
 )
+from lmzoo.text.tables import json_rows
 
 By = Literal["length", "regex", "field"]
 Size = Literal["line", "paragraph"]
@@ -249,7 +250,7 @@ def _records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a table, numbered from 1, with every field that they have."""
     if suffix_of(file) not in CSV_SUFFIXES:
-        yield from _objects(file, split_lines(read_text(file, notes)))
+        yield from json_rows(split_lines(read_text(file, notes)), str(file))
         return
     rows = cells(file, notes)
     _, header = next(rows, (0, []))
@@ -268,18 +269,3 @@ def _records(
                 f"{len(header)}; repair the line"
             )
         yield number, dict(zip(header, row, strict=True))
-
-
-def _objects(file: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise UsageError(
-                f"{file}: line {number:,} is not a JSON object; write one object a line"
-            )
-        yield number, row

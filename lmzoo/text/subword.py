@@ -16,8 +16,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from lmzoo.errors import UsageError
 from lmzoo.text.protocol import END, Tokenizer, byte_lengths, lengths_of, utf8
+from lmzoo.text.ranks import LONGEST_WORD, Ranks, ranks
 
-_LONGEST_WORD = 256  # bytes
 _ENDS = (END, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -111,6 +111,22 @@ class BPETokenizer(_Library):
         self._bytes = [_to_bytes(string) for string in self._strings]
         self._bytes += [b""] * self._added_end
         self.token_chars, self.token_bytes = byte_lengths(self._bytes)
+        self._ranks: Ranks | None = None  # of what is looked for at the first batch
+        self._looked = False
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """See ``Tokenizer.encode_batch``; by tiktoken where it gives the same ids."""
+        if not self._looked:
+            tokens = self._bytes[: len(self._strings)]
+            self._ranks = ranks(self._library, tokens, _words(split_digits=False))
+            self._looked = True
+        if self._ranks is None:
+            return super().encode_batch(texts)
+        texts = [utf8(text).decode() for text in texts]
+        done = self._ranks.encode_batch(texts)
+        left = [text for text, ids in zip(texts, done, strict=True) if ids is None]
+        others = iter(super().encode_batch(left))
+        return [next(others) if ids is None else ids for ids in done]
 
     def _own_end(self, vocabulary: dict[str, int]) -> int | None:
         return None  # a learned "<eod>" would be text
@@ -171,7 +187,7 @@ def _words(split_digits: bool) -> pre_tokenizers.PreTokenizer:
     """GPT-2's words as bytes; long runs are cut, for a merge is quadratic in them."""
     steps = [
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
-        pre_tokenizers.FixedLength(length=_LONGEST_WORD),
+        pre_tokenizers.FixedLength(length=LONGEST_WORD),
     ]
     if split_digits:
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))

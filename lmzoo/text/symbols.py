@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -171,11 +172,9 @@ class WordTokenizer(ListedTokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """See ``Tokenizer.encode``."""
-        found, unknown = self._id_of.get, self.unk_id
         words = self.split(text)
-        return np.fromiter(
-            (found(word, unknown) for word in words), np.int32, len(words)
-        )
+        found = map(self._id_of.get, words, repeat(self.unk_id))
+        return np.fromiter(found, np.int32, len(words))
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """See ``Tokenizer.decode``."""

@@ -1,7 +1,9 @@
-"""Rows of csv and tsv: quotes group the fields of a csv and are text in a tsv."""
+"""Rows of tables: csv, tsv, and one JSON object a line."""
 
 import csv
+import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from lmzoo.errors import UsageError
 
@@ -12,6 +14,8 @@ def table(
     lines: Iterable[str], where: str, *, tabbed: bool
 ) -> Iterator[tuple[int, list[str]]]:
     """The rows that hold anything, each with the number of its last line.
+
+    Quotes group the fields of a csv, and are text in a tsv.
 
     Raises:
         UsageError: not csv.
@@ -32,3 +36,34 @@ def table(
         ) from error
     finally:
         csv.field_size_limit(limit)
+
+
+def json_rows(lines: Iterable[str], where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a jsonl file, each with the number of its line.
+
+    Raises:
+        UsageError: a line that is no JSON object.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.rstrip())
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{where}: line {number:,} is not one JSON object "
+                f"({_json_fault(error)}); write one object a line (jsonl)"
+            ) from error
+        if not isinstance(row, dict):
+            raise UsageError(
+                f"{where}: line {number:,} is not a JSON object; write one object a "
+                f"line (jsonl)"
+            )
+        yield number, row
+
+
+def _json_fault(error: Exception) -> str:
+    """What is wrong in a line of JSON, and in which column; the line is known."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"column {error.colno:,}: {error.msg}"
+    return str(error)

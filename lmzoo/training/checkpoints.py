@@ -300,7 +300,7 @@ class Checkpoints(Watcher, Checkpoint):
         tokenizer = getattr(data, "tokenizer", None)
         checkpoint["lmzoo"] = {
             "format": runs.FORMAT,
-            "model": models.name_of(type(pl_module)),
+            "model": models.name_of(getattr(pl_module, "family", type(pl_module))),
             "arguments": getattr(pl_module, "arguments", {}),
             "tokenizer": tokenizer.state() if tokenizer else None,
             "versions": versions(),

@@ -121,9 +121,11 @@ class HealthReport(Watcher):
     ) -> None:
         """How long the sequences are from which the first gradients come."""
         del trainer, pl_module, batch_idx
-        if self._steps < self.gradient_steps:
-            tokens = getattr(batch, "tokens", None)
-            self._longest = max(self._longest, getattr(tokens, "shape", (0, 0))[-1])
+        if self._steps >= self.gradient_steps:
+            self.on_train_batch_start = None  # type: ignore[method-assign]
+            return
+        tokens = getattr(batch, "tokens", None)
+        self._longest = max(self._longest, getattr(tokens, "shape", (0, 0))[-1])
 
     # ---- the first steps ------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel
 from lmzoo.models.classifier import Classifier
+from lmzoo.models.member import whole
 
 
 def refusal(model: nn.Module) -> str | None:
@@ -48,7 +49,7 @@ def trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 def gradient_norms(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Norm of each gradient, 0 where there is none; (number of parameters,)."""
     norms = [
-        torch.zeros((), device=p.device) if p.grad is None else local(p.grad).norm()
+        torch.zeros((), device=p.device) if p.grad is None else whole(p.grad.norm())
         for p in parameters
     ]
     return torch.stack([norm.float() for norm in norms]) if norms else torch.zeros(0)
@@ -59,16 +60,11 @@ def fingerprints(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Two sums per parameter, (n, 2), that change when any weight does, in practice."""
     rows = []
     for parameter in parameters:
-        values = local(parameter.detach())
+        values = parameter.detach()
         wide = values if values.device.type == "mps" else values.double()
-        rows.append(torch.stack([wide.sum(), wide.square().sum()]))
+        sums = [whole(wide.sum()), whole(wide.square().sum())]
+        rows.append(torch.stack(sums))
     return torch.stack(rows).cpu() if rows else torch.zeros(0, 2)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor; any other as it is."""
-    part = getattr(tensor, "to_local", None)
-    return part() if part is not None else tensor
 
 
 @torch.no_grad()
@@ -85,8 +81,11 @@ def leak(model: LanguageModel) -> str | None:
     other[:, -1] = (other[:, -1] + 1) % model.vocab_size
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    try:  # .forward: a compiled model is not recompiled for this length
-        before, after = model.forward(tokens), model.forward(other)
+    # .forward: a compiled model is not recompiled for this length; shares of weights
+    # are gathered by the call alone
+    forward = model if model.sharded else model.forward
+    try:
+        before, after = forward(tokens), forward(other)
     finally:
         for module, training in modes:
             module.training = training

@@ -249,12 +249,16 @@ class Samples(Watcher):
         self.latest = ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sample on the first process, print nothing, write the text down."""
+        """Sample, print nothing, write the text down on the first process."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or not self.length:
             return
-        if not trainer.is_global_zero or not isinstance(pl_module, LanguageModel):
+        if not isinstance(pl_module, LanguageModel):
             return
+        if not trainer.is_global_zero and not pl_module.sharded:
+            return  # of shared-out weights every process has to bring its part
         self.latest = self.sample(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        if not trainer.is_global_zero:
+            return
         step = trainer.global_step
         if self.folder is not None:
             file = self.folder / "samples" / f"step-{step:09d}.txt"

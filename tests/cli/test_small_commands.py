@@ -52,7 +52,7 @@ def test_models_lists_every_member_with_one_line(
 
     assert result.code == 0
     assert [line.split()[0] for line in lines] == list(models.entries()[0])
-    assert all(re.fullmatch(r"[a-z-]+ +\S.+\S +lmzoo", line) for line in lines)
+    assert all(re.fullmatch(r"[a-z0-9-]+ +\S.+\S +lmzoo", line) for line in lines)
     assert max(map(len, lines)) <= 100
 
 

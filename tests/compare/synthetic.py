@@ -142,6 +142,8 @@ def cell(
         "steps": steps,
         "seconds": 3.0 if counting else 60.0 + random.normal(0, 0.3),
         "tokens_per_second": None if counting else speed + random.normal(0, 300),
+        "mfu": None if counting else 0.21,
+        "hfu": None if counting else 0.21,
         "peak_memory": int(367e6 + 16 * parameters),
         "context_length": context,
         "protocol": f"every target sees its full window of {context} tokens"

@@ -100,6 +100,7 @@ def test_the_record_says_what_was_spent(folder: Path) -> None:
     assert record["training_flops"] == record["tokens"] * record["flops_per_token"]
     assert 0 < record["parameters_without_embeddings"] < record["parameters"]
     assert record["peak_memory"] > 50e6
+    assert 0 < record["mfu"] == record["hfu"] < 1
     assert [point["step"] for point in record["curve"]] == [2, 4, 6]
     seconds = [point["seconds"] for point in record["curve"]]
     assert 0 < seconds[0] < seconds[1] < seconds[2] <= record["seconds"] * 1.5

@@ -17,7 +17,8 @@ from tests.training.tiny import Tiny
 from tests.zoo import BUILTINS
 
 SIZED = (
-    *("gpt", "ff", "rnn", "gru", "lstm", "mingru", "mamba2", "conv", "mlp", "bare"),
+    *("gpt", "palm", "ff", "rnn", "gru", "lstm", "mingru", "mamba2", "conv", "mlp"),
+    "bare",
 )
 TARGETS = st.integers(20_000, 5_000_000)
 VOCABULARIES = st.integers(30, 8_000)

@@ -15,6 +15,9 @@ BODIES = {
     "gpt": {**SMALL, "num_heads": 2},
     "ff": {**SMALL, "d_hidden": 16},
     "conv": SMALL,
+    "palm": {**SMALL, "num_heads": 2},
+    "mingru": {**SMALL, "d_hidden": 16},
+    "mamba2": {**SMALL, "num_heads": 2, "d_head": 8, "d_state": 8},
     "mlp": SMALL,
     "encoder": {**SMALL, "num_heads": 2, "dropout": 0.0},
 }

@@ -153,6 +153,16 @@ def test_equal_texts_stay_together_and_of_each_label_something_is_trained(
     assert data.describe()["splits"]["train"]["labels"]["c"] == 1
 
 
+def test_one_text_of_each_label_leaves_nothing_to_validate_on(write) -> None:
+    data = module(write("a.csv", as_csv([("fine", "good"), ("dull", "bad")] * 9)))
+
+    assert not data.has("val")
+    assert any("no validation part" in note for note in data.notes)
+    assert not any(
+        "no validation" in note for note in module(write("b.csv", as_csv(TEXTS))).notes
+    )
+
+
 def test_texts_that_stand_in_two_parts_are_counted(write) -> None:
     train = write("train.csv", as_csv(TEXTS))
     again = write("test.csv", as_csv([TEXTS[0], ("never seen", TEXTS[1][1])]))

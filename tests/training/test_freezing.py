@@ -22,6 +22,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "lstm": {"d_model": 16, "d_hidden": 16, "num_layers": 2, "dropout": 0.1},
     "conv": {"d_model": 16, "num_layers": 2},
     "ff": {"d_model": 8, "d_hidden": 16},
+    "palm": {"d_model": 16, "num_layers": 2, "num_heads": 2},
+    "mingru": {"d_model": 16, "d_hidden": 16},
+    "mamba2": {"d_model": 16, "num_heads": 2, "d_head": 8, "d_state": 8},
 }
 
 

@@ -50,15 +50,26 @@ def test_only_hooks_that_are_defined_are_called(tmp_path: Path) -> None:
     assert "[Callback]Watcher.on_validation_end" in called
 
 
-def test_the_callbacks_of_a_run_have_few_hooks_in_a_step() -> None:
-    def own(callback: Callback) -> set[str]:
-        return {hook for hook in HOOKS if callable(getattr(callback, hook))}
+def own(callback: Callback) -> set[str]:
+    return {hook for hook in HOOKS if callable(getattr(callback, hook))}
 
+
+def test_the_callbacks_of_a_run_have_few_hooks_in_a_step() -> None:
     assert own(Callback()) == set(HOOKS)
     assert own(Samples()) == set()
     assert own(Telemetry()) == {"on_train_batch_start", "on_train_batch_end"}
     assert own(HealthReport()) == {
         "on_before_backward",
         "on_before_optimizer_step",
+        "on_train_batch_start",
         "on_train_batch_end",
     }
+
+
+def test_the_health_report_s_look_at_the_first_batches_ends(tmp_path: Path) -> None:
+    health = HealthReport()
+    steps = health.gradient_steps + 1
+    trainer(tmp_path, max_steps=steps, callbacks=[health]).fit(
+        Tiny(5, 4), Successors(steps + 1), Successors(1)
+    )
+    assert own(health) == own(HealthReport()) - {"on_train_batch_start"}

@@ -96,8 +96,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     data = f"--data.path {story} --trainer.default_root_dir"
     fit(f"--trainer.max_steps 40 {data} {folder / 'chars'}")
     fit(f"--trainer.max_steps 2 --data.tokenizer byte {data} {folder / 'bytes'}")
-    label = "a joy to watch\tgood\na bore to sit through\tbad\n"
-    (folder / "tone.tsv").write_text("text\tlabel\n" + label * 20)
+    tones = [f"a joy to watch {n}\tgood\na bore to sit {n}\tbad\n" for n in range(20)]
+    (folder / "tone.tsv").write_text("text\tlabel\n" + "".join(tones))
     made = lmzoo(
         f"fit --model classifier --data.path {folder / 'tone.tsv'} "
         f"--trainer.max_steps 60 --trainer.default_root_dir {folder / 'tone'}"

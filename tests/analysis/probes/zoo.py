@@ -18,10 +18,14 @@ SIZES = {
     "ff": "--model.window 4 --model.d_model 8 --model.d_hidden 16",
     "conv": "--model.d_model 8 --model.num_layers 2",
     "mlp": "--model.d_model 8 --model.d_hidden 16",
+    "palm": "--model.d_model 16 --model.num_layers 2 --model.num_heads 2",
+    "mingru": "--model.d_model 16 --model.d_hidden 16",
+    "mamba2": "--model.d_model 16 --model.num_heads 2 --model.d_head 8 "
+    "--model.d_state 8",
     "ngram": "",
     PLUGIN: "--model.d_model 8",
 }
-MEMBERS = ("gpt", "lstm", "ff", "conv", PLUGIN)
+MEMBERS = ("gpt", "lstm", "ff", "conv", "palm", "mingru", "mamba2", PLUGIN)
 _FOLDER = TemporaryDirectory(prefix="lmzoo-zoo-")
 
 

@@ -1,0 +1,43 @@
+"""Activation checkpointing: a block keeps its input, and is run again to go back.
+
+Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174. A
+step then holds one block's activations at a time and the inputs of all of them, for one
+more forward pass through the blocks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from lmzoo.errors import UsageError
+from lmzoo.models.member import Member
+
+
+def recompute_blocks(model: Member) -> None:
+    """Have the backward pass recompute the activations of each block.
+
+    In place: parameters, their names and every figure stay as they are, dropout
+    included (the second run draws what the first one drew).
+
+    Raises:
+        UsageError: the model is no stack of blocks.
+    """
+    blocks = model.stack()
+    if not blocks:
+        raise UsageError(
+            f"--activation_checkpointing: {type(model).__name__} is no stack of blocks "
+            f"that could be run again one by one; leave it out"
+        )
+    for block in blocks:
+        # a partial, not a closure: a copy of the model then runs its own block again
+        block.forward = partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``forward``, whose activations are kept only while it runs."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
