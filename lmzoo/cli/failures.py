@@ -68,8 +68,8 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise SystemExit(130) from None
         raise
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if "memory" not in str(error).lower():
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is the first
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
             raise
         raise UsageError(
             "out of memory: lower --data.batch_size or --model.context_length by half"

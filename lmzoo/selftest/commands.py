@@ -1,19 +1,21 @@
 """Commands as a person types them, each in a process of its own, in milliseconds.
 
-A process that imported lmzoo once forks for each command (see ``server.py``), so that
-a command that crashes, hangs or takes all memory takes nothing else along.
+Forks of one server (see ``forks.py``), so that a command that crashes, hangs or takes
+all memory takes nothing else along.
 """
 
-import json
 import os
+import resource
 import shlex
-import subprocess
+import signal
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 
-import lmzoo
+from lmzoo.selftest import forks
 
 GIGABYTE = 1 << 30
 
@@ -26,7 +28,7 @@ class Result:
     out: str
     err: str
     seconds: float
-    memory: int  # bytes, at its largest; what was imported is about half a gigabyte
+    memory: int  # bytes, at its largest, imports included; 0 if it was killed
     timed_out: bool
 
     @property
@@ -61,45 +63,22 @@ class Result:
 
 
 class Commands:
-    """A context in which commands can be run.
+    """A place in which commands are run.
 
     Args:
         folder: where what they print is kept, and where they run unless told.
-        environment: variables that they get beside this process's own.
+        environment: variables that they get beside the server's own.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str] | None = None) -> None:
         self.folder = folder
-        self.environment = {"LMZOO_CACHE": str(folder / "cache"), **(environment or {})}
-
-    def __enter__(self) -> "Commands":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        root = str(Path(lmzoo.__file__).parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "lmzoo.selftest.server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(paths),
-                "OMP_NUM_THREADS": "1",
-                "CUDA_VISIBLE_DEVICES": "",  # a fork cannot use one again
-                "HF_HUB_OFFLINE": "1",
-            },
-        )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._server:  # closes both pipes and waits
-            pass
+        self.environment = {
+            "LMZOO_CACHE": str(folder / "cache"),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            **(environment or {}),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
 
     def lmzoo(
         self,
@@ -116,9 +95,7 @@ class Commands:
 
     def together(self, jobs: list["Job"]) -> list[Result]:
         """Run several at one time; how each ended, in their order."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        orders, files = [], []
+        running = []
         for number, job in enumerate(jobs):
             out, err = (
                 (self.folder / f"{name}-{number}.log").resolve()
@@ -126,27 +103,35 @@ class Commands:
             )
             out.write_bytes(b"")
             err.write_bytes(b"")
-            files.append((out, err))
-            orders.append(
-                {
-                    "argv": job.argv,
-                    "folder": str((job.folder or self.folder).resolve()),
-                    "environment": {**self.environment, **(job.environment or {})},
-                    "seconds": job.seconds,
-                    "memory": job.memory,
-                    "out": str(out),
-                    "err": str(err),
-                }
+            folder = str((job.folder or self.folder).resolve())
+            environment = {**self.environment, **(job.environment or {})}
+            reader, writer = forks.CONTEXT.Pipe(duplex=False)
+            process = forks.CONTEXT.Process(
+                target=_be, args=(job, folder, environment, str(out), str(err), writer)
             )
-        self._server.stdin.write(json.dumps(orders) + "\n")
-        self._server.stdin.flush()
-        answer = self._server.stdout.readline()
-        if not answer:
-            raise RuntimeError("the process that runs commands ended by itself")
-        return [
-            Result(out=_read(out), err=_read(err), **how)
-            for (out, err), how in zip(files, json.loads(answer), strict=True)
-        ]
+            process.start()
+            writer.close()
+            running.append((process, reader, out, err, time.monotonic()))
+        results = []
+        for job, (process, reader, out, err, began) in zip(jobs, running, strict=True):
+            process.join(max(0.0, began + job.seconds - time.monotonic()))
+            late = process.exitcode is None
+            if late:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid or 0, signal.SIGKILL)
+                process.kill()
+                process.join()
+            results.append(
+                Result(
+                    code=process.exitcode or 0,
+                    out=_read(out),
+                    err=_read(err),
+                    seconds=time.monotonic() - began,
+                    memory=_received(reader),
+                    timed_out=late,
+                )
+            )
+        return results
 
 
 @dataclass(frozen=True)
@@ -158,7 +143,7 @@ class Job:
         folder: to run in; None is that of the context.
         environment: variables beside those of the context.
         seconds: after which it is killed.
-        memory: bytes of address space that it may take beyond what the server has; 0
+        memory: bytes of address space that it may take beyond what is imported; 0
             sets no limit.
     """
 
@@ -178,6 +163,43 @@ class Job:
         """The command of the words of ``line``."""
         words = shlex.split(line) if isinstance(line, str) else line
         return cls(["lmzoo", *words], folder, environment)
+
+
+def _be(
+    job: Job,
+    folder: str,
+    environment: dict[str, str],
+    out: str,
+    err: str,
+    writer: Connection,
+) -> None:
+    """In the forked process: be ``python -m MODULE ARGUMENTS``, or a script."""
+    os.setsid()  # what it starts ends with it
+    forks.speak_into(out, err)
+    os.chdir(folder)
+    os.environ.update(environment)
+    if job.memory:
+        limit = _size() + job.memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    sys.path.insert(0, folder)
+    try:
+        forks.as_at_a_prompt()
+        forks.become(list(job.argv))
+    finally:
+        whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        writer.send(max(resource.getrusage(who).ru_maxrss << 10 for who in whose))
+
+
+def _size() -> int:
+    """Bytes of address space that this process has."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _received(reader: Connection) -> int:
+    with reader, suppress(EOFError):
+        return reader.recv()
+    return 0
 
 
 def _read(file: Path) -> str:

@@ -42,7 +42,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
             wrong, counts = json.loads(told.read_text(encoding="utf-8"))
             for line in wrong:
                 tally.add([line] if line else [])
-        for name in list(DAMAGES)[: 2 if effort.kills < 40 else None]:
+        for name in list(DAMAGES)[: 2 if effort.quick else None]:
             tally.add(goes_on(stage, name))
     return Outcome(
         name="damage",

@@ -23,7 +23,7 @@ import torch
 
 PATIENCE = 300.0  # seconds after which a process hangs
 BEGIN = "lmzoo.training.checkpoints:Checkpoints.on_train_start"
-PRELOADED = ["lmzoo.cli.trainer", "lmzoo.models.gpt", "torch.utils.tensorboard"]
+PRELOADED = ["lmzoo.selftest.preloaded"]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def command(
         delay: seconds after the beginning of training at which it is killed.
         prepare: a module's function, called in the process before anything else.
     """
-    reader, writer = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(
+    reader, writer = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(
         target=_command, args=(line.split(), str(log), fuses, prepare, writer)
     )
     process.start()
@@ -137,7 +137,7 @@ def command(
 
 def apart(function: Callable[..., None], *args: Any) -> int:
     """Call a module's function in a forked process; its exit code."""
-    process = _CONTEXT.Process(target=function, args=args)
+    process = CONTEXT.Process(target=function, args=args)
     process.start()
     process.join(PATIENCE)
     if process.exitcode is None:
@@ -154,8 +154,8 @@ def killed_during(function: Callable[..., None], delay: float, *args: Any) -> No
         delay: seconds after that at which it is killed.
         args: of the function.
     """
-    reader, writer = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=function, args=(writer, *args))
+    reader, writer = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=function, args=(writer, *args))
     process.start()
     writer.close()
     if _began(reader, process.sentinel):
@@ -182,18 +182,31 @@ def _command(
     writer: Connection,
 ) -> None:
     """In the forked process: be the command."""
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(output, stream)
     os.environ["LMZOO_CACHE"] = str(Path(log).parent / "cache")
+    speak_into(log, log)
     as_at_a_prompt()
-    sys.argv = ["lmzoo", *argv]
     if prepare is not None:
         prepare()
     replace(BEGIN, lambda function: _told(function, writer))
     for fuse in fuses:
         fuse.lay()
-    runpy.run_module("lmzoo", run_name="__main__")
+    become(["lmzoo", *argv])
+
+
+def speak_into(out: str, err: str) -> None:
+    """In this process: what it prints is added to files."""
+    for stream, file in ((1, out), (2, err)):
+        output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(output, stream)
+
+
+def become(argv: list[str]) -> None:
+    """In this process: be ``python -m ARGV``, or the script that comes first."""
+    sys.argv = argv
+    if argv[0].endswith(".py"):
+        runpy.run_path(argv[0], run_name="__main__")
+    else:
+        runpy.run_module(argv[0], run_name="__main__")
 
 
 def as_at_a_prompt() -> None:
@@ -212,5 +225,5 @@ def _told(function: Callable[..., Any], writer: Connection) -> Callable[..., Any
     return call
 
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(PRELOADED)
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(PRELOADED)

@@ -71,13 +71,13 @@ class Tally:
 def check(folder: Path, effort: Effort) -> Outcome:
     """Kill small runs of gpt, lstm and ff, at random and at chosen moments."""
     started = time.perf_counter()
-    recipes = RECIPES if effort.kills >= 40 else QUICK
-    if effort.kills >= 40:
+    recipes = RECIPES if not effort.quick else QUICK
+    if not effort.quick:
         recipes = (*recipes, EACH)
     stages = [Stage(recipe, folder / str(recipe)) for recipe in recipes]
     wrong = [line for line in spread(Stage.play, stages) if line]
     tallies = [] if wrong else spread(tell, list(_stories(stages, effort)))
-    if tallies and effort.kills >= 40:
+    if tallies and not effort.quick:
         tallies += _typed(folder / "typed", effort)
     wrong += [line for tally in tallies for line in tally.wrong]
     broken = sum(bool(tally.wrong) for tally in tallies)

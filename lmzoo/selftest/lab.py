@@ -55,13 +55,14 @@ class Lab:
 
     Args:
         folder: made if it is not there.
-        commands: to train the run with.
+        commands: that run here, and train the run.
 
     Raises:
         RuntimeError: the run could not be trained.
     """
 
     def __init__(self, folder: Path, commands: Commands) -> None:
+        self.commands = commands
         self.folder, self.marker = folder.resolve(), folder.resolve() / "executed"
         self.text, self.run = self.folder / "text.txt", self.folder / "run"
         self._numbers = itertools.count()

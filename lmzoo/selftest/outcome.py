@@ -1,6 +1,11 @@
 """What a check is asked for, and what it found."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Case = TypeVar("Case")
+SHARE = 4  # of each kind of case, the quick form tries one in so many
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,16 @@ class Effort:
     flips: int
     truncations: int
     full: bool
+
+    @property
+    def quick(self) -> bool:
+        """Whether a sample of the cases has to do."""
+        return self.kills < 40
+
+    def of(self, kinds: Iterable[Sequence[Case]]) -> list[Case]:
+        """All cases of every kind; where it has to be quick, some of every kind."""
+        each = SHARE if self.quick else 1
+        return [case for kind in kinds for case in kind[::each]]
 
 
 EFFORTS = {

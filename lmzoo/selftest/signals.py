@@ -70,7 +70,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
 
 
 def _cases(effort: Effort) -> list[Case]:
-    places = list(PLACES)[: 1 if effort.kills < 40 else None]
+    places = list(PLACES)[: 1 if effort.quick else None]
     made = [
         Case(f"{signal.Signals(number).name} {place}", (number,), place)
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -79,7 +79,7 @@ def _cases(effort: Effort) -> list[Case]:
     first = places[0]
     made.append(Case("twice", (signal.SIGINT, signal.SIGINT), first))
     made.append(Case("SIGUSR1 in SLURM", (signal.SIGUSR1,), first, slurm=True))
-    if effort.kills >= 40:
+    if not effort.quick:
         made.append(Case("SIGHUP", (signal.SIGHUP,), first))
         made.append(Case("both", (signal.SIGINT, signal.SIGTERM), first))
     return made

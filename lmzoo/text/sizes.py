@@ -9,6 +9,8 @@ from itertools import pairwise
 
 from lmzoo.errors import UsageError
 
+MOST = 1 << 20  # windows in a batch: what indexes them fits any memory
+
 
 class BatchSizes:
     """Windows in a batch as a function of the position in samples.
@@ -19,7 +21,7 @@ class BatchSizes:
         batches: of a step; gradients accumulate over them.
 
     Raises:
-        UsageError: a step or a size below 1.
+        UsageError: a step or a size below 1, or a batch that no memory holds.
     """
 
     def __init__(
@@ -35,6 +37,11 @@ class BatchSizes:
                 )
         ordered = sorted(steps.items())
         self.sizes = [size for _, size in ordered]
+        if max(self.sizes) > MOST:
+            raise UsageError(
+                f"--data.batch_size {max(self.sizes)}: more than {MOST:,} windows in a "
+                f"batch; lower it"
+            )
         self._starts = [0]  # positions at which each size begins
         for (step, size), (until, _) in pairwise(ordered):
             taken = (until - step) * size * batches

@@ -9,26 +9,27 @@ from lmzoo.selftest.mistakes import MISTAKES, WORKING
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory):
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
     folder = tmp_path_factory.mktemp("mistakes")
-    with Commands(folder) as made:
-        bad_input.prepare(folder, made)
-        yield made
+    made = Commands(folder)
+    bad_input.prepare(made)
+    return made
 
 
 @pytest.mark.parametrize("command", [*COMMANDS])
 def test_a_mistake_of_each_command(command: str, commands: Commands) -> None:
     line, said = next(one for one in MISTAKES if one[0].split()[0] == command)
-    assert bad_input.mistaken(line, said, commands.folder, commands).why == ""
+    assert bad_input.mistaken(line, said, commands).why == ""
 
 
 def test_the_control_a_careless_command_is_told(commands: Commands) -> None:
-    assert "traceback" in bad_input.broken(commands.folder, commands)
+    assert "traceback" in bad_input.broken(commands)
     (commands.folder / "half-written").unlink(missing_ok=True)
-    folder, unlike = commands.folder, "something that it does not say"
-    assert bad_input.mistaken("generate nope", unlike, folder, commands).why
-    left = bad_input.mistaken("export run --out left", "", folder, commands).why
+    unlike = "something that it does not say"
+    assert bad_input.mistaken("generate nope", unlike, commands).why
+    left = bad_input.mistaken("export run --out left", "", commands).why
     assert left.startswith("exit code 0")
+    assert not (commands.folder / "left").exists()
 
 
 def test_the_catalogue_covers_every_command() -> None:

@@ -1,0 +1,29 @@
+"""What the fork server imports before its first fork, so that no fork has to.
+
+Nothing here runs an operation or starts a thread: a fork is as a fresh process.
+"""
+
+import contextlib
+import importlib
+import os
+
+HEAVY = (
+    "lmzoo.cli.trainer",
+    "lmzoo.models.gpt",
+    "lightning.pytorch.loggers",
+    "safetensors.torch",
+    "tokenizers",
+    "torch.utils.tensorboard",
+    "transformers",
+    "lmzoo.analysis.sensitivity",
+    "lmzoo.compare.report",
+    "lmzoo.export",
+    "lmzoo.testing",
+    "lmzoo.text.labelled",
+    "lmzoo.training.telemetry",
+)
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read as it is imported
+for name in HEAVY:
+    with contextlib.suppress(ImportError):  # some are optional
+        importlib.import_module(name)
