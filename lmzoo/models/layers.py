@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lmzoo.models.base import LanguageModel, State
 
+DEEPEST = 10_000  # layers: several times what anybody trained
 SMALL = 0.02  # standard deviation of a head's weights: training starts near ln V
 
 
@@ -139,10 +140,16 @@ def matrix_flops(model: nn.Module) -> int:
 
 
 def require_positive(**sizes: int) -> None:
-    """Raise ValueError unless every keyword is an integer of at least 1."""
+    """Raise ValueError unless every keyword is an integer of at least 1.
+
+    A number of layers has an upper end too: a slip of the finger would otherwise build
+    layer after layer until the memory is gone.
+    """
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} must be a positive integer, given {size!r}")
+        if name == "num_layers" and size > DEEPEST:
+            raise ValueError(f"{name} must be at most {DEEPEST:,}, given {size}")
 
 
 def require_probability(**rates: float) -> None:

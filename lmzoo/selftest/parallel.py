@@ -15,8 +15,8 @@ from lmzoo.selftest.lab import SMALL, TEXT
 from lmzoo.selftest.outcome import Effort, Outcome
 
 CLAIM = (
-    "two processes learn what one learns, with copied weights (DDP) and with shared-out "
-    "ones (FSDP2), and each goes on from what the other saved"
+    "two processes learn what one learns, with copied weights (DDP) and with "
+    "shared-out ones (FSDP2), and each goes on from what the other saved"
 )
 STEPS, HALF = 30, 15
 SINGLE, DOUBLE = 1e-6, 1e-13  # largest difference of a weight or a loss

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from lmzoo.cli import main
+from lmzoo.cli.failures import one_line_errors
+from lmzoo.errors import UsageError
 from tests.cli.runner import SMALL, lmzoo
 
 PLUGIN = "from lmzoo import LanguageModel, register_model\n"
@@ -23,6 +25,7 @@ DATA = [
     ("--data.path ok.txt --data.val_fraction 1.5", "val_fraction 1.5"),
     ("--data.path ok.txt --data.val_fraction -0.1", "val_fraction -0.1"),
     ("--data.path ok.txt --data.batch_size 0", "batch_size 0"),
+    ("--data.path ok.txt --data.batch_size 99999999999999", "more than 1,048,576"),
     ("--data.path ok.txt --data.order sideways", "order"),
     ("--data.path ok.txt --data.stride 0", "--data.stride 0"),
     ("--data.path ok.txt --data.stride 17", "give 1 to 16"),
@@ -57,6 +60,7 @@ OPTIONS = [
     ("--lr_scheduler.warmup_steps -1", "warmup_steps"),
     ("--model gtp", "did you mean 'gpt'"),
     ("--model.foo 1", "unknown option --model.foo"),
+    ("--model.num_layers 99999999999", "num_layers must be at most 10,000"),
     ("--model.n_layers 1", "did you mean --model.num_layers"),
     ("--data.pth ok.txt", "did you mean --data.path"),
     ("--data.context_length 9", "--model.context_length"),
@@ -200,6 +204,16 @@ def test_mistakes_of_the_other_commands(line: str, said: str) -> None:
     assert result.code == 2
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")]
+)
+def test_memory_that_is_gone_is_told_in_one_line(error: Exception) -> None:
+    with pytest.raises(UsageError, match="out of memory: lower"), one_line_errors():
+        raise error
+    with pytest.raises(RuntimeError, match="other"), one_line_errors():
+        raise RuntimeError("another fault is not hidden")
 
 
 def test_the_control_what_is_right_works(tmp_path: Path) -> None:

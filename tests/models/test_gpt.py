@@ -173,6 +173,7 @@ def test_projections_start_smaller() -> None:
     ("arguments", "message"),
     [
         ({"d_model": 10, "num_heads": 4}, "multiple of 4, given 10"),
+        ({"num_layers": 10**11}, "num_layers must be at most 10,000, given 1"),
         ({"d_model": 0}, "d_model must be a positive integer, given 0"),
         ({"d_head": 0}, "d_head must be a positive integer, given 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), given 1.0"),

@@ -66,5 +66,9 @@ def test_what_cannot_be_is_refused() -> None:
     for schedule in ({0: 4}, {5: 0}, {-1: 2}):
         with pytest.raises(UsageError, match="1 or more"):
             BatchSizes(4, schedule)
+    for sizes in ((10**14, None), (4, {3: 10**14})):
+        with pytest.raises(UsageError, match="batch_size 100000000000000: more than"):
+            BatchSizes(*sizes)
+    assert BatchSizes(1 << 20).at(0) == 1 << 20
     with pytest.raises(UsageError, match="7: does not divide among 2"):
         WindowLoader(TOKENS, 8, 4, world_size=2, sizes=BatchSizes(4, {3: 7}))
