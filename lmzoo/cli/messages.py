@@ -63,6 +63,10 @@ def _polished(message: str) -> str:
         message,
         flags=re.I,
     )
+    message = message.replace(
+        "No supported gpu backend found!",
+        "--trainer.accelerator gpu: this machine has none; give cpu, or leave it out",
+    )
     if "typing.Literal[" in message:
         head = message.split("Expected a", 1)[0]
         choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))

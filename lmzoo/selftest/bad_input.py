@@ -12,7 +12,7 @@ from lmzoo.selftest.commands import Commands, Result
 from lmzoo.selftest.lab import SMALL
 from lmzoo.selftest.mistakes import FILES, MISTAKES, WORKING
 from lmzoo.selftest.outcome import Effort, Outcome
-from lmzoo.selftest.stories import AT_ONCE, spread
+from lmzoo.selftest.stories import AT_ONCE, shared, spread
 
 CLAIM = "a mistake ends in one line and exit code 2, and leaves nothing behind"
 BROKEN = """
@@ -46,11 +46,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
     typed = effort.of([*_by_command(), [(line, None) for line in WORKING]])
     rooms = [Commands(folder / f"room-{number}") for number in range(AT_ONCE)]
     spread(prepare, rooms)
-
-    def share(number: int) -> list[Tried]:
-        return [_typed(*one, rooms[number]) for one in typed[number::AT_ONCE]]
-
-    found = [one for tried in spread(share, range(AT_ONCE)) for one in tried]
+    found = shared(_typed, typed, rooms)
     said = broken(rooms[0])
     details = [f"{one.why}: lmzoo {one.line}" for one in found if one.why]
     return Outcome(
@@ -74,7 +70,8 @@ def _by_command() -> list[list[tuple[str, str | None]]]:
     return list(kinds.values())
 
 
-def _typed(line: str, said: str | None, commands: Commands) -> Tried:
+def _typed(commands: Commands, one: tuple[str, str | None]) -> Tried:
+    line, said = one
     if said is None:
         return working(line, commands)
     return mistaken(line, said, commands)

@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ AT_ONCE = 2  # processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Room = TypeVar("Room")
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,18 @@ class Stage:
         if not unlike:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         return [f"{self.recipe} {name}: {line}" for line in unlike]
+
+
+def shared(
+    work: Callable[[Room, Item], Result], items: Sequence[Item], rooms: Sequence[Room]
+) -> list[Result]:
+    """``work`` on every item, a room working on one at a time; in the items' order."""
+
+    def share(number: int) -> list[Result]:
+        return [work(rooms[number], item) for item in items[number :: len(rooms)]]
+
+    found = spread(share, range(len(rooms)), len(rooms))
+    return [found[n % len(rooms)][n // len(rooms)] for n in range(len(items))]
 
 
 def spread(

@@ -8,7 +8,7 @@ from lmzoo.selftest import bad_checkpoints, bad_exports, bad_folders
 from lmzoo.selftest.commands import GIGABYTE, Commands
 from lmzoo.selftest.lab import Case, Lab
 from lmzoo.selftest.outcome import Effort, Outcome
-from lmzoo.selftest.stories import AT_ONCE, spread
+from lmzoo.selftest.stories import AT_ONCE, shared, spread
 
 CLAIM = "malicious and malformed files run nothing, take no memory, and end in one line"
 KINDS = (
@@ -39,13 +39,7 @@ def check(folder: Path, effort: Effort, cases: list[Case] | None = None) -> Outc
     chosen = [case for case in cases or effort.of(KINDS) if _possible(case)]
     rooms = [folder / f"room-{number}" for number in range(AT_ONCE)]
     labs = spread(lambda room: Lab(room / "lab", Commands(room)), rooms)
-
-    def share(number: int) -> list[str]:
-        return [tried(case, labs[number]) for case in chosen[number::AT_ONCE]]
-
-    details = [
-        line for found in spread(share, range(AT_ONCE)) for line in found if line
-    ]
+    details = [line for line in shared(tried, chosen, labs) if line]
     executed = control(labs[0])
     return Outcome(
         name="untrusted",
@@ -60,7 +54,7 @@ def check(folder: Path, effort: Effort, cases: list[Case] | None = None) -> Outc
     )
 
 
-def tried(case: Case, lab: Lab) -> str:
+def tried(lab: Lab, case: Case) -> str:
     """What was wrong when a command read the file; "" if all was as it must be."""
     line = case.make(lab)
     lab.was_executed()  # a trap may have been sprung while it was laid

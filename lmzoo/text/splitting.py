@@ -137,6 +137,8 @@ def criterion(
 
 
 def _by_length(source: Source, at: int | None) -> Criterion:
+    if at is not None and at < 0:
+        raise UsageError(f"--at {at}: give a number of characters, 0 or more")
     if at is None:  # both corpora get about as much text
         lengths = sorted(len(unit.text) for unit in source.units())
         half, seen, at = sum(lengths) / 2, 0, 0

@@ -108,6 +108,7 @@ def test_rows_keep_their_fields(rows: Path, tmp_path: Path) -> None:
     ("options", "said"),
     [
         ("--at 15", "needs --out"),
+        ("--at -1 --out {}", "--at -1: give a number of characters"),
         ("--at 1000 --out {}", "nothing would be in 'long'"),
         ("--by regex --out {}", "needs --pattern"),
         ("--by regex --pattern ( --out {}", "--pattern ("),
