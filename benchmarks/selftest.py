@@ -1,4 +1,4 @@
-"""The long form of ``lmzoo selftest``: three times the kills, each model as typed.
+"""The long form of ``lmzoo selftest``: more kills, every resume point, each as typed.
 
 python benchmarks/selftest.py --out benchmarks/results/selftest.md
 """

@@ -3,7 +3,9 @@
 import importlib
 import shlex
 import shutil
+import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from lmzoo.cli.options import Options
 from lmzoo.errors import UsageError
 from lmzoo.selftest.outcome import EFFORTS, Effort, Outcome
 
+WIDTH = 79  # columns of what is said as a check ends
 CHECKS = {
     "kills": "a killed run ends as one that was not",
     "saves": "no save leaves a torn file; full disks and read-only folders",
@@ -43,7 +46,7 @@ def run(argv: list[str]) -> int:
     for name in names:
         outcome = _check(name)(folder / name, EFFORTS[effort])
         outcomes.append(outcome)
-        _say(outcome, page.verdict(outcome))
+        _say(outcome, page.verdict(outcome), page.control(outcome))
     _show(page.table(outcomes))
     if report is not None:
         page.write(report, outcomes, shlex.join(["lmzoo", "selftest", *argv]))
@@ -107,20 +110,30 @@ def _file(report: str | None) -> Path | None:
     return file
 
 
-def _say(outcome: Outcome, verdict: str) -> None:
-    """One line as a check ends, then one for each case that failed."""
+def _say(outcome: Outcome, verdict: str, control: str) -> None:
+    """A line as a check ends; what it stands beside; a line for each failure."""
     state = "skipped" if outcome.skipped else "holds" if outcome.holds else "BROKEN"
-    why = outcome.skipped or f"{verdict}; control: {outcome.control}"
-    print(f"{state:<7} {outcome.name}: {why} ({outcome.seconds:.1f} s)", flush=True)
+    why = outcome.skipped or verdict
+    print(f"{state:<7} {outcome.name}: {why} ({outcome.seconds:.1f} s)")
+    if not outcome.skipped:
+        beside = f"stock Lightning: {outcome.stock}" if outcome.stock else ""
+        for line in filter(None, (beside, f"control {control}")):
+            print(
+                textwrap.fill(
+                    line, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 10
+                )
+            )
     for line in outcome.details:
-        print(f"        {line}", flush=True)
+        print(f"        {line}")
+    sys.stdout.flush()
 
 
 def _show(rows: Any) -> None:
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for number in (0, 1, 2, 4):
+    shown = (0, 1, 2, len(rows.heads) - 1)
+    for number in shown:
         made.add_column(rows.heads[number], overflow="fold")
     for row in rows.rows:
-        made.add_row(*(row[number] for number in (0, 1, 2, 4)))
+        made.add_row(*(row[number] for number in shown))
     print()
     Console(highlight=False).print(made)

@@ -292,9 +292,7 @@ LIES = [
     _tokenizer("a tokenizer of no kind", kind="pickle"),
     _tokenizer("symbols that are numbers", symbols=[1, 2, 3]),
     _tokenizer("a symbol twice", symbols=["a", "a"]),
-    _tokenizer(
-        "more symbols than the model has", symbols=[chr(n) for n in range(32, 1500)]
-    ),
+    _tokenizer("more symbols than the model has", symbols=[*map(chr, range(32, 999))]),
     _tokenizer("fewer symbols than the model has", symbols=["a", "b"]),
     _forged("a tokenizer that is a list", "lmzoo", "tokenizer", to=[1]),
 ]

@@ -49,6 +49,8 @@ class Fuse:
         left = [self.count]
 
         def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+            """The function with the fuse on it."""
+
             @wraps(function)
             def call(*args: Any, **kwargs: Any) -> Any:
                 named = self.naming in " ".join(map(str, args[:2]))

@@ -39,8 +39,8 @@ class Effort:
 
 EFFORTS = {
     "quick": Effort(kills=12, saves=40, flips=60, truncations=20, full=False),
-    "normal": Effort(kills=60, saves=200, flips=300, truncations=100, full=False),
-    "long": Effort(kills=180, saves=400, flips=300, truncations=100, full=True),
+    "normal": Effort(kills=135, saves=200, flips=300, truncations=100, full=False),
+    "long": Effort(kills=360, saves=400, flips=300, truncations=100, full=True),
 }
 
 
@@ -53,11 +53,12 @@ class Outcome:
         claim: the promise, in a sentence.
         tried: how many cases.
         held: in how many of them the promise was kept.
-        control: what was done to the control, and that it failed.
+        control: what was done to the control, and what came of it.
         control_failed: whether it did; a check whose control passes shows nothing.
         details: a line for each case that failed.
         seconds: that it all took.
         skipped: why it could not be tried here; "" if it was.
+        stock: what stock Lightning makes of the same; "" where it was not tried.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Outcome:
     details: list[str]
     seconds: float
     skipped: str = ""
+    stock: str = ""
 
     @property
     def holds(self) -> bool:

@@ -13,7 +13,14 @@ from lmzoo.selftest.outcome import Outcome
 from lmzoo.training.checkpoints import versions
 
 TITLE = "Can it be trusted?"
-HEADS = ["check", "held", "what is promised", "the control, which must fail", "seconds"]
+HEADS = [
+    "check",
+    "held",
+    "what is promised",
+    "stock Lightning",
+    "the control, which must fail",
+    "seconds",
+]
 
 
 def verdict(outcome: Outcome) -> str:
@@ -24,6 +31,11 @@ def verdict(outcome: Outcome) -> str:
     return counted if outcome.control_failed else f"{counted}, but the control passes"
 
 
+def control(outcome: Outcome) -> str:
+    """Whether the control fails, as it must, and what was done."""
+    return f"{'fails' if outcome.control_failed else 'PASSES'}: {outcome.control}"
+
+
 def table(outcomes: Sequence[Outcome]) -> Table:
     """A row for each check."""
     rows = [
@@ -31,12 +43,13 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             outcome.name,
             verdict(outcome),
             outcome.claim,
-            outcome.skipped or outcome.control,
+            outcome.stock or "-",
+            outcome.skipped or control(outcome),
             f"{outcome.seconds:.1f}",
         ]
         for outcome in outcomes
     ]
-    return Table(HEADS, rows, words=(0, 1, 2, 3))
+    return Table(HEADS, rows, words=(0, 1, 2, 3, 4))
 
 
 def sections(outcomes: Sequence[Outcome]) -> list[Section]:
@@ -46,15 +59,20 @@ def sections(outcomes: Sequence[Outcome]) -> list[Section]:
     lead = (
         f"{kept} of {plural(len(done), 'promise')} held in every case: "
         f"{sum(max(0, o.held) for o in done):,} of {sum(o.tried for o in done):,} "
-        f"cases. Each check was also made on something that must not pass it: stock "
-        f"Lightning, or a part that was broken on purpose."
+        f"cases. Each check was also made on something that must not pass it, stock "
+        f"Lightning or a part broken on purpose: a check that passes everything shows "
+        f"nothing."
     )
-    found = [Section("", text=[lead], tables=[table(outcomes)])]
+    notes = [
+        f"Stock Lightning is version {versions()['lightning']} as it comes, tried in "
+        f"the same run; - where it was not asked for the same."
+    ]
+    found = [Section("", text=[lead], tables=[table(outcomes)], notes=notes)]
     for outcome in done:
         if not outcome.holds:
             failed = [f"- {line}" for line in outcome.details]
             if not outcome.control_failed:
-                failed.append(f"- the control passes: {outcome.control}")
+                failed.append(f"- the control {control(outcome)}")
             found.append(
                 Section(
                     f"What failed: {outcome.name}", samples=[("", "\n".join(failed))]

@@ -18,7 +18,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from lmzoo import runs
 from lmzoo.errors import UsageError
-from lmzoo.selftest import forks, places, stock
+from lmzoo.selftest import forks, places
 from lmzoo.selftest.forks import Fuse
 from lmzoo.selftest.outcome import Effort, Outcome
 from lmzoo.selftest.stories import Recipe, Stage
@@ -70,17 +70,17 @@ def check(folder: Path, effort: Effort) -> Outcome:
         claim=CLAIM,
         tried=tally.tried,
         held=tally.tried - tally.broken,
-        control=(
-            f"stock Lightning {stock.VERSION}, {where}: torn at kill {at}"
-            if torn
-            else f"stock Lightning {stock.VERSION}, {where}: not torn in {at} kills"
-        )
-        + f"; torch.save: {'' if plain else 'not '}torn at kill {written}"
-        + {None: "", True: "; a full disk destroys its last.ckpt"}.get(lost, ""),
+        control=f"torch.save over the same file: {_when(plain, written)}",
         control_failed=torn or plain,
         details=tally.wrong,
         seconds=time.perf_counter() - started,
+        stock=f"{where}: {_when(torn, at)}"
+        + ("; a full disk destroys its last.ckpt" if lost else ""),
     )
+
+
+def _when(torn: bool, kill: int) -> str:
+    return f"torn at kill {kill}" if torn else f"not torn in {kill} kills"
 
 
 # ---- kills while saving --------------------------------------------------------------

@@ -58,14 +58,12 @@ def check(folder: Path, effort: Effort) -> Outcome:
         claim=CLAIM,
         tried=len(cases),
         held=sum(not wrong for wrong in found),
-        control=(
-            f"stock Lightning {stock.VERSION}, saving on exceptions, told inside "
-            f"accumulation: {exact} of {tried} the same, exit codes "
-            + ", ".join(map(str, codes))
-        ),
+        control="stock Lightning with save_on_exception, as beside",
         control_failed=exact < tried,
         details=[line for wrong in found for line in wrong] + [said] * bool(said),
         seconds=time.perf_counter() - started,
+        stock=f"{exact} of {tried} end the same; exit codes "
+        + ", ".join(map(str, codes)),
     )
 
 

@@ -18,7 +18,8 @@ def outcome(**changes) -> Outcome:
         "claim": "a killed run is the same run",
         "tried": 12,
         "held": 12,
-        "control": "stock: 0 of 7",
+        "control": "one batch too far",
+        "stock": "0 of 7 the same",
         "control_failed": True,
         "details": [],
         "seconds": 1.5,
@@ -45,9 +46,16 @@ def test_what_holds(check: SimpleNamespace, tmp_path: Path) -> None:
         result = lmzoo_selftest(f"--quick --report {tmp_path / file}")
         assert result.code == 0
         assert check.effort is EFFORTS["quick"]
-        assert "holds   kills: 12 of 12; control: stock: 0 of 7 (1.5 s)" in result.out
+        assert "holds   kills: 12 of 12 (1.5 s)\n" in result.out
+        assert "        stock Lightning: 0 of 7 the same\n" in result.out
+        assert "        control fails: one batch too far\n" in result.out
         text = (tmp_path / file).read_text(encoding="utf-8")
-        for words in ("1 of 1 promise held", "12 of 12", "stock: 0 of 7", "lightning"):
+        for words in (
+            "1 of 1 promise held",
+            "12 of 12",
+            "0 of 7 the same",
+            "fails: one batch too far",
+        ):
             assert words in text
 
 
