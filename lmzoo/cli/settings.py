@@ -25,7 +25,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 WHOLE_PASSES = {  # what changes nothing; Lightning's 1 is one batch, its 1.0 all
     "limit_train_batches": ("None", "1.0"),
-    "limit_val_batches": ("None", "1.0", "0"),  # 0: settle_validation has the answer
+    "limit_val_batches": ("None", "1.0", "0", "0.0"),  # 0: settle_validation answers
     "limit_test_batches": ("None", "1.0"),
     "overfit_batches": ("None", "0.0"),
 }

@@ -43,7 +43,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             outcome.name,
             verdict(outcome),
             outcome.claim,
-            outcome.stock or "-",
+            outcome.stock or "not asked",
             outcome.skipped or control(outcome),
             f"{outcome.seconds:.1f}",
         ]
@@ -64,8 +64,8 @@ def sections(outcomes: Sequence[Outcome]) -> list[Section]:
         f"nothing."
     )
     notes = [
-        f"Stock Lightning is version {versions()['lightning']} as it comes, tried in "
-        f"the same run; - where it was not asked for the same."
+        f"Stock Lightning is version {versions()['lightning']} as it comes, asked for "
+        f"the same in the same run wherever that takes seconds."
     ]
     found = [Section("", text=[lead], tables=[table(outcomes)], notes=notes)]
     for outcome in done:

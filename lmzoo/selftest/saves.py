@@ -64,7 +64,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
     finally:
         shutil.rmtree(other, ignore_errors=True)
     lost = _disks(folder, tally)
-    where = f"temporary files on {elsewhere}" if elsewhere else "one file system here"
+    where = f"temporary files in {elsewhere}" if elsewhere else "one file system here"
     return Outcome(
         name="saves",
         claim=CLAIM,
