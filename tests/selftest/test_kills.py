@@ -66,5 +66,7 @@ def test_a_fuse_counts_only_calls_that_it_names(tmp_path: Path) -> None:
 
 def test_work_is_spread_and_comes_back_in_order() -> None:
     assert stories.spread(lambda n: n * n, range(5)) == [0, 1, 4, 9, 16]
+    found = stories.shared(lambda room, n: f"{room}{n}", range(5), "ab")
+    assert found == ["a0", "b1", "a2", "b3", "a4"]
     assert runs.step_of(Path("x/step-000000012.ckpt")) == 12
     assert Fuse("a:b").count == 1
