@@ -93,7 +93,7 @@ class Environment:
 
     def trial(self, name: str, versions: dict[str, str], *options: str) -> Row:
         """Install, and run the tests; for the core also a short training."""
-        if said := self.install(versions, *options):
+        if said := self.install(pins() | versions, *options):
             return Row(name, versions, 0, said)
         options = ("-q", "-p", "no:cacheprovider", "-W", "default")
         tests = TESTS.get(name, TESTS["core"]).split()
@@ -154,13 +154,12 @@ def trials(
     """Every set at its bounds; the control is the last."""
     rows = []
     for name, versions in wanted.items():
-        given = {**pins(), **versions} if name == "core" else versions
-        rows.append(place.trial(name, given))
+        rows.append(place.trial(name, versions))
         print(rows[-1].line, flush=True)
         if name == "core" and not rows[-1].said:
             package, _, version = below.partition("==")
             control = place.trial("control", {package: version}, "--no-deps")
-            place.install(given)
+            place.install(versions)
     if "core" in wanted and not rows[0].said:
         rows.append(control)
         print(control.line, flush=True)

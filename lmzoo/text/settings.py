@@ -98,7 +98,7 @@ def stored_samples(state: object, key: str | int, name: str = "") -> int:
     value = state.get(key) if isinstance(state, dict) else None
     if type(value) is not int or not 0 <= value < MOST_SAMPLES:
         raise UsageError(
-            f"the checkpoint's {name or key} in the data is no number of samples (whole "
-            "and below 2**48): it is damaged or was changed; resume from another one"
+            f"the checkpoint's {name or key} in the data is no number of samples below "
+            "2**48: it is damaged or was changed; resume from another one"
         )
     return value
