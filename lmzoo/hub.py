@@ -1,4 +1,4 @@
-"""A model by its name on the Hugging Face hub: the one place that asks the network.
+"""A model by its name on the Hugging Face hub, fetched where it is not there yet.
 
 Only data is fetched: configuration, tokenizer, safetensors. What a cache holds already
 is not asked for again.

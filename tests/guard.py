@@ -48,7 +48,7 @@ def install() -> None:
     """Guard every way that leads out of this process, once."""
     if getattr(socket, "lmzoo_guarded", False):
         return
-    for name in ("connect", "connect_ex", "sendto"):
+    for name in ("connect", "connect_ex", "sendto", "sendmsg"):
         setattr(socket.socket, name, _method(name, getattr(socket.socket, name)))
     for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
         setattr(socket, name, _lookup(name, getattr(socket, name)))
@@ -61,7 +61,7 @@ def _method(name: str, real):
         internet = self.family in (socket.AF_INET, socket.AF_INET6)
         if internet and isinstance(address, tuple) and not is_local(address[0]):
             # connecting a datagram socket sends nothing: a way to learn one's address
-            if self.type & socket.SOCK_DGRAM and name != "sendto":
+            if self.type & socket.SOCK_DGRAM and name.startswith("connect"):
                 raise Outward(f"no network here: {address[0]}")
             refuse(name, address[0])
         return real(self, *given, **options)

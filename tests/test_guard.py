@@ -25,6 +25,11 @@ def send(host: str) -> None:
         one.sendto(b"", (host, 53))
 
 
+def send_parts(host: str) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.sendmsg([b""], [], 0, (host, 53))
+
+
 @pytest.mark.parametrize(
     "leave",
     [
@@ -34,6 +39,7 @@ def send(host: str) -> None:
         lambda: socket.gethostbyname("example.org"),
         lambda: urllib.request.urlopen(f"http://{FAR}/", timeout=0.2),
         lambda: send(FAR),
+        lambda: send_parts(FAR),
     ],
 )
 def test_the_control_what_leaves_is_refused_and_noted(leave, attempts: Path) -> None:
@@ -66,3 +72,28 @@ def test_this_machine_is_reached() -> None:
     assert guard.is_local("localhost")
     assert guard.is_local("::1") or not socket.has_ipv6
     assert not guard.is_local("127.example.org")
+
+
+@pytest.mark.parametrize(("host", "outcomes"), [(FAR, "1 error"), ("127.0.0.1", "")])
+def test_a_test_that_hides_its_attempt_fails(
+    host: str, outcomes: str, tmp_path: Path
+) -> None:
+    """Which is so of every test only as long as the guard runs for each."""
+    hiding = tmp_path / "test_hiding.py"
+    hiding.write_text(
+        "import contextlib, socket\n"
+        "def test_hides():\n"
+        "    with contextlib.suppress(OSError):\n"
+        f"        socket.create_connection(({host!r}, 9), 0.2)\n",
+        encoding="utf-8",
+    )
+    options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(hiding)],
+        cwd=Path(guard.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"1 passed{outcomes and ', ' + outcomes}" in done.stdout
+    assert (f"tried to reach: connect {host}" in done.stdout) == (host == FAR)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmzoo.errors import UsageError
 from lmzoo.text.loader import PROTOCOLS, EvalLoader, WindowLoader, too_short
 from lmzoo.text.preparation import SPLITS, Prepared, prepare
-from lmzoo.text.settings import Settings, at_least, one_of
+from lmzoo.text.settings import Settings, at_least, one_of, stored_samples
 from lmzoo.text.sizes import BatchSizes
 from lmzoo.text.spans import Spans
 from lmzoo.text.tokenizers import Tokenizer
@@ -265,10 +265,17 @@ class TextDataModule(LightningDataModule):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a stored position."""
-        self.position = int(state_dict["position"])
-        begin, end = state_dict.get("left_out", (0, 0))
-        self.leave_out(int(begin), int(end))
+        """Continue from a stored position.
+
+        Raises:
+            UsageError: what is stored is no place in a training text.
+        """
+        position = stored_samples(state_dict, "position")
+        left_out = state_dict.get("left_out", [0, 0])
+        ends = dict(enumerate(left_out)) if isinstance(left_out, list | tuple) else {}
+        begin, end = (stored_samples(ends, at, "left_out") for at in range(2))
+        self.position = position
+        self.leave_out(begin, end)
 
     # loaders
 

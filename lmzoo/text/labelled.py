@@ -21,7 +21,7 @@ from lmzoo.text.labelled_parts import (
     places_of,
 )
 from lmzoo.text.readers import Notes
-from lmzoo.text.settings import Settings, at_least, one_of
+from lmzoo.text.settings import Settings, at_least, one_of, stored_samples
 from lmzoo.text.symbols import ListedTokenizer
 from lmzoo.text.tokenizers import (
     KINDS,
@@ -220,8 +220,12 @@ class LabelledDataModule(LightningDataModule):
         return {"position": self.position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a stored position."""
-        self.position = int(state_dict["position"])
+        """Continue from a stored position.
+
+        Raises:
+            UsageError: what is stored is no place in the training texts.
+        """
+        self.position = stored_samples(state_dict, "position")
 
     # ---- loaders --------------------------------------------------------------------
 

@@ -62,18 +62,21 @@ class Prepared:
 
     def text(self, split: str) -> str:
         """The normalised text of a split in memory, documents run together."""
-        found = [
-            piece
-            for part in self.parts
-            for name, piece in part.pieces()
-            if name == split and isinstance(piece, str)
-        ]
+        return "".join(self.stretches(split))
+
+    def stretches(self, split: str) -> Iterator[str]:
+        """The same text, a stretch at a time."""
         limited = getattr(self.settings, f"max_{split}_tokens", None)
-        end = self.stats[split].characters if limited else None
-        return "".join(found)[:end]
+        left = self.stats[split].characters if limited else None
+        for part in self.parts:
+            for name, piece in part.pieces():
+                if name != split or not isinstance(piece, str):
+                    continue
+                yield piece[:left]
+                left = left - len(piece[:left]) if left is not None else None
 
     def pieces(self, split: str) -> Iterator[str]:
-        """The same text in consecutive pieces, a line break between documents."""
+        """The text in consecutive pieces, a line break between documents."""
         limited = getattr(self.settings, f"max_{split}_tokens", None)
         left = self.stats[split].characters if limited else None
         counted = self.tokenizer.eod_id is None  # there the break is a character too

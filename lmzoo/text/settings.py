@@ -6,6 +6,8 @@ from typing import Any
 
 from lmzoo.errors import UsageError
 
+MOST_SAMPLES = 1 << 48  # no run trains on more; sums of it stay within an int64
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -85,3 +87,18 @@ def one_of(choices: Sequence[str], **options: str) -> None:
     for name, value in options.items():
         if value not in choices:
             raise UsageError(f"--data.{name} {value}: choose {', '.join(choices)}")
+
+
+def stored_samples(state: object, key: str | int, name: str = "") -> int:
+    """A number of samples in what a checkpoint says of the data; anybody may write one.
+
+    Raises:
+        UsageError: it is not there, or no number that a run can reach.
+    """
+    value = state.get(key) if isinstance(state, dict) else None
+    if type(value) is not int or not 0 <= value < MOST_SAMPLES:
+        raise UsageError(
+            f"the checkpoint's {name or key} in the data is no number of samples below "
+            "2**48: it is damaged or was changed; resume from another one"
+        )
+    return value

@@ -10,6 +10,8 @@ import hashlib
 import json
 import lzma
 import math
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +90,9 @@ def _nats(model: NGram, text: torch.Tensor, order: int) -> float:
 
 
 def _compressed(data: Any, split: str) -> dict[str, dict[str, float]]:
-    whole, measured = data.text("train"), data.text(split)
-    train, text = whole[-COMPRESSED:], measured[:COMPRESSED]
-    capped = len(train) < len(whole) or len(text) < len(measured)
+    train, left_out = _last(data.prepared.stretches("train"))
+    text, more = _first(data.prepared.stretches(split))
+    capped = left_out or more
     first, second = (t.encode("utf-8", "surrogatepass") for t in (train, text))
     rows = {}
     for name, compress in (("bz2", bz2.compress), ("xz", _xz)):
@@ -101,6 +103,30 @@ def _compressed(data: Any, split: str) -> dict[str, dict[str, float]]:
             **({"capped": True} if capped else {}),
         }
     return rows
+
+
+def _first(stretches: Iterator[str]) -> tuple[str, bool]:
+    """The first characters, as many as are compressed, and whether there are more."""
+    found, size = [], 0
+    for stretch in stretches:
+        found.append(stretch)
+        size += len(stretch)
+        if size > COMPRESSED:
+            break
+    return "".join(found)[:COMPRESSED], size > COMPRESSED
+
+
+def _last(stretches: Iterator[str]) -> tuple[str, bool]:
+    """The last ones, and whether there are more; never the whole text in memory."""
+    found: deque[str] = deque()
+    size, more = 0, False
+    for stretch in stretches:
+        found.append(stretch)
+        size += len(stretch)
+        while size - len(found[0]) >= COMPRESSED:
+            size -= len(found.popleft())
+            more = True
+    return "".join(found)[-COMPRESSED:], more or size > COMPRESSED
 
 
 def _xz(content: bytes) -> bytes:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from lmzoo.errors import UsageError
 from lmzoo.text.datamodule import TextDataModule
+from lmzoo.text.labelled import LabelledDataModule
 
 TEXT = "".join(f"Line {i}: the cat is worth {i * 37 % 101}.\n" for i in range(200))
 
@@ -162,3 +163,32 @@ def test_white_space_is_text(write):
     data = TextDataModule(path=write("a.txt", " \n" * 500))
     data.setup("fit")
     assert data.vocab_size == 3
+
+
+ABSURD = [-1, 1 << 48, 1 << 70, 10**5000, 1.0, True, "7", None, [1], float("nan")]
+
+
+@pytest.mark.parametrize("kind", [TextDataModule, LabelledDataModule])
+@pytest.mark.parametrize("position", ABSURD, ids=lambda value: type(value).__name__)
+def test_an_absurd_position_is_refused(kind, position):
+    data = kind(path="absent.txt")
+    data.load_state_dict({"position": (1 << 48) - 1})  # the control
+    with pytest.raises(UsageError, match="position in the data") as caught:
+        data.load_state_dict({"position": position})
+    assert "\n" not in str(caught.value)
+    assert data.position == (1 << 48) - 1
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [*ABSURD, [], [0, -1], [1 << 70, 0], "ab", {}],
+    ids=lambda value: type(value).__name__,
+)
+def test_absurd_samples_left_out_are_refused(left_out):
+    data = TextDataModule(path="absent.txt")
+    data.load_state_dict({"position": 0, "left_out": [3, 5]})  # the control
+    with pytest.raises(UsageError, match="left_out in the data"):
+        data.load_state_dict({"position": 0, "left_out": left_out})
+    for state in ({}, [], None, "position"):
+        with pytest.raises(UsageError, match="position in the data"):
+            data.load_state_dict(state)

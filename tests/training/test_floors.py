@@ -10,6 +10,7 @@ import torch
 
 from lmzoo.models.ngram import NGram
 from lmzoo.text.datamodule import TextDataModule
+from lmzoo.text.preparation import Prepared
 from lmzoo.training import floors as module
 from lmzoo.training.floors import floors
 from tests.training.tiny import trainer
@@ -152,6 +153,23 @@ def test_a_capped_text_says_so(varied: Path, monkeypatch: pytest.MonkeyPatch) ->
             rows = module._counted(data(varied), "val")
         assert all(row["capped"] is True for row in rows.values())
         assert rows["5-gram"]["nll"] != whole["5-gram"]["nll"]
+
+
+@pytest.mark.parametrize("cap", [1, 99, 300, 10**6])
+def test_compressors_take_the_end_of_the_training_text_and_no_more(
+    cap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(json.dumps({"text": "né " * n}) + "\n" for n in range(1, 60))
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    part = data(tmp_path / "rows.jsonl")
+    train, val = part.text("train"), part.text("val")
+    monkeypatch.setattr(module, "COMPRESSED", cap)
+    monkeypatch.setattr(Prepared, "text", None)  # a long one does not fit into memory
+
+    assert module._last(part.prepared.stretches("train"))[0] == train[-cap:]
+    assert module._first(part.prepared.stretches("val"))[0] == val[:cap]
+    row = module._compressed(part, "val")["xz"]
+    assert row.get("capped", False) == (cap < max(len(train), len(val)))
 
 
 @pytest.mark.parametrize(("name", "order"), [("trigram", 3), ("5-gram", 5)])
