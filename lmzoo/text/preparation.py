@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
+from lmzoo.text import shared_cache
 from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
@@ -182,9 +183,12 @@ def _open_or_build(
         with suppress(OSError, NotImplementedError):
             held.enter_context(FileLock(path.with_suffix(".lock")))
         store = open_store(path)
+        if store is None and shared_cache.fetch(path):
+            store = open_store(path)
         if store is None:
             tokenizer = fixed or _learned(settings, parts)
             _build(path, settings, parts, tokenizer)
+            shared_cache.offer(path)
             store = open_store(path)
     if store is None:
         raise UsageError(
