@@ -1,7 +1,7 @@
 """A second cache of token stores, for machines that share no file system.
 
 ``LMZOO_SHARED_CACHE`` is an address that fsspec knows (``s3://bucket/folder``,
-``gs://...``; ``file://`` for a shared folder too slow to be read from). A store that the
+``gs://...``; ``file://`` for a shared folder too slow to read from). A store that the
 machine's own cache lacks is fetched from there and verified before use; one that was
 built is put there for the next machine. Training always reads the machine's own
 memory-mapped copy: order, resuming and speed are the same as without it.
