@@ -186,7 +186,7 @@ class Layer(nn.Module):
             v * step[..., None], k, q, log_decay, memory, self.chunk_size, keep
         )
         y = y + v * self.skip[:, None, None]
-        y = y.transpose(1, 2).flatten(2) * F.silu(z)  # (B, T, H P)
+        y = y.transpose(1, 2).flatten(2).to(z.dtype) * F.silu(z)  # (B, T, H P)
         return x + self.dropout(self.project(self.gated_norm(y))), (past, memory)
 
 
