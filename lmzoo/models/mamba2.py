@@ -186,7 +186,8 @@ class Layer(nn.Module):
             v * step[..., None], k, q, log_decay, memory, self.chunk_size, keep
         )
         y = y + v * self.skip[:, None, None]
-        y = y.transpose(1, 2).flatten(2).to(z.dtype) * F.silu(z)  # (B, T, H P)
+        y = y.transpose(1, 2).flatten(2) * F.silu(z)  # (B, T, H P)
+        y = y.to(self.gated_norm.weight.dtype)
         return x + self.dropout(self.project(self.gated_norm(y))), (past, memory)
 
 

@@ -150,7 +150,8 @@ class Layer(nn.Module):
         h = linear_scan(
             torch.sigmoid(-update), torch.sigmoid(update) * candidate, hidden
         )
-        x = x + self.dropout(self.project(h.to(gate.dtype) * F.silu(gate)))
+        let_through = (h * F.silu(gate)).to(gate.dtype)
+        x = x + self.dropout(self.project(let_through))
         return x, (inputs, h[:, -1])
 
 
