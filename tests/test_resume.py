@@ -36,7 +36,8 @@ RECIPES = {
         name + "-carried" * carried: f"--model {name} --model.d_model 16 "
         f"{sizes} --model.num_layers 2 --model.dropout 0.2 --data.batch_size 4 "
         f"--model.context_length 16 --samples.length 8"
-        + " --model.carry_state true" * carried
+        + " --model.carry_state true"
+        * carried
         for name, sizes in (
             ("mingru", "--model.d_hidden 16"),
             ("mamba2", "--model.num_heads 2 --model.d_head 8 --model.d_state 4"),

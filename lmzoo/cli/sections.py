@@ -35,9 +35,7 @@ def add_classes(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
 
-def add_sections(
-    parser: LightningArgumentParser, model: type, optimizer: str
-) -> None:
+def add_sections(parser: LightningArgumentParser, model: type, optimizer: str) -> None:
     """Lmzoo's own sections, and where the towers meet: what data decides of a model.
 
     Args:

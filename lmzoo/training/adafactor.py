@@ -26,10 +26,10 @@ class Adafactor(Optimizer):
     m <- b1 m + (1 - b1) lr max(1e-3, rms(x)) u; x <- x - m - weight_decay lr^2 x.
 
     Both root mean squares are of a parameter, or of each part of one that is several on
-    top of one another, so that a fused matrix learns as its parts would alone. PaLM clips the norm of the whole gradient at 1, which is the
-    Trainer's ``gradient_clip_val``; that updates are clipped besides is Shazeer &
-    Stern's (section 6), is not named in PaLM's section 5, and is off with
-    ``clip_threshold=inf``.
+    top of one another: a fused matrix learns as its parts would alone. PaLM clips the
+    norm of the whole gradient at 1, which is the Trainer's ``gradient_clip_val``; that
+    updates are clipped besides is Shazeer & Stern's (section 6), is not named in PaLM's
+    section 5, and is off with ``clip_threshold=inf``.
 
     Args:
         params: parameter groups.
@@ -86,7 +86,9 @@ class Adafactor(Optimizer):
                     self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+    def _update(
+        self, parameter: nn.Parameter, grad: Tensor, group: dict[str, Any]
+    ) -> None:
         state, rate = self.state[parameter], group["lr"]
         if not state:
             state["step"] = torch.tensor(0.0)  # on the CPU: reading it waits for none

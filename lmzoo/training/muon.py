@@ -2,8 +2,9 @@
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). The update of a matrix
 is what ``torch.optim.Muon`` computes. Here matrices of one shape go through the
-iteration together, and a matrix that is several on top of one another (queries, keys and
-values; the gates of a recurrent cell) is taken apart first: each has its own scale.
+iteration together, and a matrix that is several on top of one another (queries, keys
+and values; the gates of a recurrent cell) is taken apart first, for each has a scale of
+its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,9 +4,9 @@ The command line names a class and its arguments; the model says which parameter
 A schedule is a function of the step alone.
 
 An optimizer may have two class attributes. ``of_model`` names the arguments that the
-model fills in: ``hidden`` (see ``hidden_matrices``) and ``stacked``, parameters that are
-several on top of one another -> the rows of each. ``whole_matrices`` is True where a
-step looks at whole matrices, so that it cannot work on shares of them.
+model fills in: ``hidden`` and ``stacked``, as ``hidden_matrices`` and
+``stacked_parameters`` give them. ``whole_matrices`` is True where a step looks at whole
+matrices, so that it cannot work on shares of them.
 """
 
 import importlib

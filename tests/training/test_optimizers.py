@@ -8,10 +8,10 @@ from torch import nn
 
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT
+from lmzoo.models.palm import PaLM
 from lmzoo.models.recurrent import LSTM
 from lmzoo.registry import models
 from lmzoo.training.freezing import Freezing
-from lmzoo.models.palm import PaLM
 from lmzoo.training.optimizers import (
     WarmupCosine,
     hidden_matrices,
