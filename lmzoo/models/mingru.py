@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lmzoo.models.base import LanguageModel, State
 from lmzoo.models.layers import (
@@ -150,7 +151,8 @@ class Layer(nn.Module):
         h = linear_scan(
             torch.sigmoid(-update), torch.sigmoid(update) * candidate, hidden
         )
-        x = x + self.dropout(self.project(h * F.silu(gate)))
+        let_through = (h * F.silu(gate)).to(gate.dtype)
+        x = x + self.dropout(self.project(let_through))
         return x, (inputs, h[:, -1])
 
 
@@ -183,6 +185,7 @@ class LinearScan(torch.autograd.Function):
         return h
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """g_t = grad_t + decay_{t+1} g_{t+1}, and from it the three gradients."""
         decay, h, initial = ctx.saved_tensors
