@@ -67,13 +67,14 @@ CELLS = {
 PAGE = """\
 # nanoGPT's GPU recipe on {device}
 
-Tree {tree}, {versions}. 6 layers, 6 heads, 384 wide, context 256, batch 64, {steps:,}
-steps, tiny Shakespeare by characters, the last tenth held out. {rounds} round(s) in
-turns, medians; a ratio is the median of the rounds' own (least to most), to the
-reference that is compiled where the cell is. MFU by the closed form 6 N + 12 L H Dh T,
-of the maker's bfloat16 peak {maker} / of the best matrix product measured here,
-{measured:.0f} TFLOP/s. The whole process validates 20 times, the reference on 400
-sampled batches, lmzoo on the whole held-out part.
+Tree {tree}, {versions}. {size.layers} layers, {size.heads} heads, {size.width} wide,
+context {size.context}, batch {size.batch}, {steps:,} steps, tiny Shakespeare by
+characters, the last tenth held out. {rounds} round(s) in turns, medians; a ratio is the
+median of the rounds' own (least to most), to the reference that is compiled where the
+cell is. MFU by the closed form 6 N + 12 L H Dh T, of the maker's bfloat16 peak {maker}
+/ of the best bfloat16 matrix product measured here, {measured:.3g} TFLOP/s. The whole
+process validates some 20 times, the reference on sampled batches of both parts
+({size.batches} each), lmzoo on the whole held-out part.
 
     python benchmarks/gpu.py --rounds {rounds} --steps {steps}
 
@@ -145,7 +146,6 @@ class Bench(NamedTuple):
             "wall": wall,
             "rate": statistics.median(speeds[1:] or speeds),
             "flops": summary["training_flops"] / summary["tokens"],
-            "parameters": summary["parameters"],
             "step": summary["best"]["step"],
             "nats": summary["best"]["metrics"]["nll"],
             "end": summary["last"]["metrics"]["nll"],
@@ -244,7 +244,9 @@ def findings(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def measured(bench: Bench, names: list[str], rounds: int, kept: Path | None) -> list:
+def measured(
+    bench: Bench, names: list[str], rounds: int, kept: Path | None
+) -> list[Row]:
     """Every cell of every round that ``kept`` does not hold already."""
     rows: list[Row] = []
     if kept is not None and kept.is_file():
@@ -272,6 +274,7 @@ def page(bench: Bench, rows: list[Row]) -> str:
         device=torch.cuda.get_device_name() if cuda else "a CPU: REHEARSAL",
         tree=tree(),
         versions=", ".join(f"{name} {value}" for name, value in versions().items()),
+        size=bench.size,
         steps=bench.steps,
         rounds=max(row["seed"] for row in rows),
         maker=maker,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lmzoo.cli.settings import default_precision
 from lmzoo.models.gpt import GPT
 from lmzoo.runs import load
 from tests.cli.runner import fit
@@ -52,14 +53,13 @@ def test_bfloat16_costs_at_most_a_hundredth_of_a_nat(
 
 
 def test_the_default_is_bfloat16_and_a_fused_optimizer() -> None:
-    from lmzoo.cli.settings import default_precision
-
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     assert default_precision("gpu") == ("bf16-mixed" if native else "16-mixed")
     optimizer = network().configure_optimizers()
     assert optimizer.defaults["fused"] is True
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # why a kernel was not used
 def test_attention_runs_in_the_flash_kernel() -> None:
     model = network().train()
     tokens = torch.randint(65, (4, 64), device=DEVICE)
@@ -85,6 +85,7 @@ def test_a_checkpoint_from_the_gpu_is_read_on_the_cpu(
     assert score.nats / score.tokens < 1.2 * summary["best"]["metrics"]["nll"]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
 @pytest.mark.parametrize("model", ["gpt", "palm"])
 def test_a_compiled_model_trains(story: Path, tmp_path: Path, model: str) -> None:
     line = f"--model {model} --compile true --trainer.precision bf16-mixed"
