@@ -52,6 +52,7 @@ SHARED_BY_MODELS = {  # parts; an architecture file imports no other architectur
     "base",
     "blocks",
     "caching",
+    "divergence",
     "gated",
     "grouped",
     "layers",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
+from lmzoo.models.divergence import Hold, can_hold
 
 PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
 
@@ -109,6 +110,7 @@ class Member(LightningModule):
         self.grad_norm: Tensor | None = None
         self.penalised: dict[str, Tensor] = {}  # of the last step, beside its loss
         self._skipped = 0
+        self._hold = Hold()
 
     @classmethod
     def from_preset(cls, preset: str, **arguments: Any) -> Any:
@@ -292,7 +294,9 @@ class Member(LightningModule):
     ) -> None:
         """Clip by norm, and stop before the step if a gradient is not finite.
 
-        Lightning's own clipping refuses fused optimizers under mixed precision.
+        Lightning's own clipping refuses fused optimizers under mixed precision. On a
+        GPU they are held still from that step on, and it is said at the next row of
+        the log, validation or checkpoint: to look in every step would be to wait.
         """
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         grads = [p.grad for p in parameters if p.grad is not None]
@@ -300,26 +304,61 @@ class Member(LightningModule):
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         norm = nn.utils.get_total_norm(grads)
         self.grad_norm = whole(norm)
-        if torch.isfinite(self.grad_norm):
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
-            if not scaled or self._skipped >= PATIENCE_OF_SCALER:
-                self._diverged()
+        if not self._may_step(optimizer):
             return  # the gradient scaler leaves this step out and lowers its scale
         if gradient_clip_val and gradient_clip_algorithm != "value":
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
+    def _may_step(self, optimizer: Optimizer) -> bool:
+        """Whether this step's gradient is finite, as far as one can tell by now."""
+        norm, step = self.grad_norm, self.global_step
+        assert norm is not None
+        scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
+        if can_hold(optimizer, norm) and not scaled and not self.sharded:
+            self._hold.watch(optimizer, norm, step)
+            every = getattr(self._trainer, "log_every_n_steps", 1)
+            if (step + 1) % max(1, every) == 0:
+                self.require_finite()
+            return True
+        if torch.isfinite(norm):
+            self._skipped = 0
+            return True
+        self._skipped += 1
+        if not scaled or self._skipped >= PATIENCE_OF_SCALER:
+            self._diverged(step)
+        return False
+
+    def require_finite(self) -> None:
+        """Stop if a step was held because its gradient was not finite.
+
+        Raises:
+            UsageError: saying which; the weights are those before it.
+        """
+        if (step := self._hold.since()) is not None:
+            self._diverged(step)
+
+    def on_validation_start(self) -> None:
+        """No figure of weights that were held."""
+        self.require_finite()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """No file of a run that went wrong before it."""
+        del checkpoint
+        self.require_finite()
+
+    def on_train_end(self) -> None:
+        """The last steps may be none that a row was written of."""
+        self.require_finite()
+
     def _trainer_plugin(self) -> Any:
         return getattr(self._trainer, "precision_plugin", None)
 
-    def _diverged(self) -> NoReturn:
+    def _diverged(self, step: int) -> NoReturn:
         clipped = getattr(self._trainer, "gradient_clip_val", None)
         clip = "" if clipped else ", or clip with --trainer.gradient_clip_val 1"
         raise UsageError(
             f"training diverged: the gradient is not finite at step "
-            f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
+            f"{step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
 
 
