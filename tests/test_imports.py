@@ -55,6 +55,7 @@ SHARED_BY_MODELS = {  # parts; an architecture file imports no other architectur
     "blocks",
     "caching",
     "described",
+    "divergence",
     "gated",
     "grouped",
     "layers",

@@ -10,16 +10,15 @@ import inspect
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, ClassVar, NoReturn, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lmzoo.errors import Diverged, UsageError
-
-PATIENCE_OF_SCALER = 10  # steps left out in a row by a gradient scaler
+from lmzoo.errors import UsageError
+from lmzoo.models.divergence import Watch
 
 
 class Sample(Protocol):
@@ -80,6 +79,7 @@ class Member(LightningModule):
     asleep: frozenset[str] = frozenset()  # parameters that are trained later on
     rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
     sharded: bool = False  # each process holds a share of every weight
+    recomputing: bool = False  # the backward pass runs the blocks again
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the constructor's arguments before it runs."""
@@ -107,8 +107,7 @@ class Member(LightningModule):
         self.scheduler_factory: Callable[[Optimizer, int], Any] | None = None
         self.grad_norm: Tensor | None = None
         self.penalised: dict[str, Tensor] = {}  # of the last step, beside its loss
-        self.step_loss: Tensor | None = None  # of a step's micro-batches, added up
-        self._skipped = 0
+        self.watch = Watch()
 
     @classmethod
     def from_preset(cls, preset: str, **arguments: Any) -> Any:
@@ -188,22 +187,22 @@ class Member(LightningModule):
         return found if isinstance(found, nn.Module) else None
 
     def stacked(self) -> dict[str, list[int]]:
-        """Matrices that are several on top of one another -> the rows of each.
+        """Parameters that are several on top of one another -> the rows of each.
 
-        For optimizers that look at a matrix as a whole. Known are the gates of
+        For optimizers that look at a parameter as a whole. Known are the gates of
         PyTorch's recurrent layers and every linear map with a dict ``parts``, from the
-        use of its outputs to their number, as ``JointLinear`` has.
+        use of its outputs to their number, as ``JointLinear`` has; biases too.
         """
         found: dict[str, list[int]] = {}
         for path, module in self.named_modules():
             if isinstance(uses := getattr(module, "parts", None), dict):
-                found[f"{path}.weight"] = list(uses.values())
+                for name, _ in module.named_parameters(path, recurse=False):
+                    found[name] = list(uses.values())
             elif isinstance(module, nn.RNNBase):
-                for name, weight in module.named_parameters(path):
+                for name, parameter in module.named_parameters(path):
                     rows = module.proj_size or module.hidden_size
                     rows = module.hidden_size if "weight_hr" not in name else rows
-                    if weight.ndim == 2:
-                        found[name] = [rows] * (len(weight) // rows)
+                    found[name] = [rows] * (len(parameter) // rows)
         return found
 
     def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -214,11 +213,6 @@ class Member(LightningModule):
         """Training FLOPs per token at ``length``, in closed form; None: not known."""
         del length
         return None
-
-    def recomputed_flops_per_token(self, length: int) -> int:
-        """FLOPs per token that training does a second time, to save memory: none."""
-        del length
-        return 0
 
     # ---- full passes --------------------------------------------------------------
 
@@ -260,8 +254,8 @@ class Member(LightningModule):
         found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad or name in self.asleep:
-                share = rate_of(name, self.rates)
-                found.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+                key = rate_of(name, self.rates), is_matrix(parameter)
+                found.setdefault(key, []).append(parameter)
         groups: list[dict[str, Any]] = []
         for (share, decays), parameters in sorted(found.items(), key=_first_the_whole):
             group = {"params": parameters, "name": "matrices" if decays else "others"}
@@ -290,9 +284,8 @@ class Member(LightningModule):
         }
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Add up the loss of this step where it is; it is looked at once a step."""
-        seen = loss.detach()
-        self.step_loss = seen if self.step_loss is None else self.step_loss + seen
+        """The loss is watched where it is."""
+        self.watch.add(loss)
 
     def configure_gradient_clipping(
         self,
@@ -305,8 +298,7 @@ class Member(LightningModule):
         Lightning's own clipping refuses fused optimizers under mixed precision.
 
         Raises:
-            Diverged: loss or gradient is not finite; several times in a row where a
-                gradient scaler leaves such steps out.
+            Diverged: see ``Watch.may_step``.
         """
         parameters = [p for g in optimizer.param_groups for p in g["params"]]
         grads = [p.grad for p in parameters if p.grad is not None]
@@ -314,38 +306,33 @@ class Member(LightningModule):
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         norm = nn.utils.get_total_norm(grads)
         self.grad_norm = whole(norm)
-        loss, self.step_loss = self.step_loss, None
-        if self._finite(self.grad_norm, loss):
-            self._skipped = 0
-        else:
-            self._skipped += 1
-            scaled = getattr(self._trainer_plugin(), "scaler", None) is not None
-            if not scaled or self._skipped >= PATIENCE_OF_SCALER:
-                self._diverged(loss)
-            return  # the gradient scaler leaves this step out and lowers its scale
+        if not self.watch.may_step(
+            self._trainer, optimizer, self.grad_norm, sharded=self.sharded
+        ):
+            return  # the gradient scaler leaves this step out
         if gradient_clip_val and gradient_clip_algorithm != "value":
             nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 
-    def _finite(self, norm: Tensor, loss: Tensor | None) -> bool:
-        """Whether both are; one look at the device, one answer in all processes."""
-        finite = bool(torch.isfinite(norm if loss is None else norm + loss.to(norm)))
-        if getattr(self._trainer, "world_size", 1) == 1:
-            return finite
-        return self.trainer.strategy.reduce_boolean_decision(finite)
+    def on_validation_start(self) -> None:
+        """No figure of weights that were held."""
+        self.watch.require_finite(self._trainer)
 
-    def _trainer_plugin(self) -> Any:
-        return getattr(self._trainer, "precision_plugin", None)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """No file of a run that went wrong before it."""
+        del checkpoint
+        self.watch.require_finite(self._trainer)
 
-    def _diverged(self, loss: Tensor | None) -> NoReturn:
-        clipped = getattr(self._trainer, "gradient_clip_val", None)
-        clip = "" if clipped else ", or clip with --trainer.gradient_clip_val 1"
-        what = "the gradient is not finite"
-        if loss is not None and not torch.isfinite(loss):
-            what = f"the loss is {float(loss)}"
-        raise Diverged(
-            f"training diverged: {what} at step {self.global_step}; nothing was "
-            f"updated. Lower --optimizer.lr{clip}"
-        )
+    def on_train_end(self) -> None:
+        """The last steps may be none that a row was written of."""
+        self.watch.require_finite(self._trainer)
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether it maps several entries to one: a depthwise kernel (D, 1, K) does not.
+
+    Such a kernel is D filters side by side, each of them of one channel.
+    """
+    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[1] > 1)
 
 
 def whole(tensor: Tensor) -> Tensor:

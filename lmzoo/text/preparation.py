@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically
+from lmzoo.text import shared_cache
 from lmzoo.text.corpora import END_OF_DOCUMENT
 from lmzoo.text.encoding import SplitEncoder, SplitStats, count_ids, fit_lengths
 from lmzoo.text.plan import Part, plan
@@ -207,9 +208,12 @@ def _open_or_build(
         with suppress(OSError, NotImplementedError):
             held.enter_context(FileLock(path.with_suffix(".lock")))
         kept = _read(path, fixed)
+        if kept is None and shared_cache.fetch(path):
+            kept = _read(path, fixed)
         if kept is None:
             tokenizer = fixed or _learned(settings, parts)
             _build(path, settings, parts, tokenizer)
+            shared_cache.offer(path)
             kept = _read(path, fixed)
     if kept is None:
         raise UsageError(

@@ -21,7 +21,7 @@ from lmzoo.compare.launchers import Ray, Slurm, launcher
 from lmzoo.errors import UsageError
 from tests.cli.runner import SMALL
 
-STEPS = 120
+STEPS = 300  # more than fit between a checkpoint and being killed for it
 MISTAKES = [
     ("ry", {}, "--launcher ry: choose local, ray, slurm; did you mean 'ray'?"),
     ("ray", {"adress": "auto"}, "--launcher.adress: the ray launcher reads address, "),
@@ -142,8 +142,9 @@ def kill_once_saved(job: Job, worker: bool) -> threading.Thread:
 
     def wait() -> None:
         until = time.monotonic() + 120
+        process = None
         while time.monotonic() < until:
-            process = trained_by(job)
+            process = process or trained_by(job)
             if process and list((job.folder / "checkpoints").glob("*.ckpt")):
                 os.kill(parent(process) if worker else process, signal.SIGKILL)
                 return
