@@ -31,7 +31,7 @@ from lmzoo.compare.surroundings import commit, machine
 from lmzoo.models.gpt import GPT
 from lmzoo.models.palm import PaLM
 from lmzoo.training.checkpoints import versions
-from lmzoo.training.recomputing import recompute_blocks
+from lmzoo.training.activation_checkpointing import recompute_blocks
 
 RESULT = Path(__file__).parent / "results" / "scaling.md"
 CONTENDERS = [(1, "auto"), (2, "ddp"), (2, "fsdp2"), (4, "ddp"), (4, "fsdp2")]

@@ -33,7 +33,8 @@ RECIPES = {
     "--model.context_length 16 --data.batch_size 4 --samples.length 8 "
     """--optimizer muon --freeze.rates {"*ih*":0.5}""",
     "ema": f"--model gpt {SMALL} --model.dropout 0.2 --ema.decay 0.9",
-    "batch-schedule": f"""--model gpt {SMALL} --data.batch_schedule {{"4":6,"11":2}} """
+    "batch-size-schedule": f"--model gpt {SMALL} "
+    """--data.batch_size_schedule {"4":6,"11":2} """
     "--trainer.accumulate_grad_batches 2",
 }
 
@@ -75,7 +76,7 @@ def assert_same(left: dict, right: dict) -> None:
         }, name
 
 
-ONCE = ("muon", "adafactor", "muon-lstm", "ema", "batch-schedule")  # from one step
+ONCE = ("muon", "adafactor", "muon-lstm", "ema", "batch-size-schedule")  # from one step
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))

@@ -38,7 +38,7 @@ FIXED = (
     "distill.",
     "seed_everything",
 )
-LATER = ("freeze.", "ema.", "data.batch_schedule")  # in an identity only if given
+LATER = ("freeze.", "ema.", "data.batch_size_schedule")  # in an identity only if given
 FREE = (
     "trainer.max_steps",
     "trainer.val_check_interval",
@@ -215,8 +215,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
         for key, value in (spec.get("init_args") or {}).items():
             flat[f"{section}.{key}"] = value
     flat["data.name"] = data_modules.name_of_path(config.data.class_path)
-    if not flat.get("data.batch_schedule"):
-        flat.pop("data.batch_schedule", None)
+    if not flat.get("data.batch_size_schedule"):
+        flat.pop("data.batch_size_schedule", None)
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)

@@ -105,7 +105,7 @@ class Checkpoints(Watcher, Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; evaluation is not counted. Fetch a best from elsewhere."""
         self._fetch_best(trainer)
-        self._interruption.install()
+        self._interruption.install(trainer)
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -143,7 +143,7 @@ class Checkpoints(Watcher, Checkpoint):
         metrics = validation_figures(trainer)
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
-        if self._interruption.pending(trainer):
+        if self._interruption.pending(trainer, validated=True):
             self._interruption.stop()
         self._since = time.perf_counter()
 

@@ -52,8 +52,11 @@ OPTIONS = [
     ("--optimizer adafactor --optimizer.betas 2", "has no option 'betas'"),
     ("--lr_scheduler wsd --lr_scheduler.decay_share 2", "decay_share"),
     ("--ema.decay 1", "--ema.decay 1.0: give a share"),
-    ("""--data.batch_schedule {"3":0}""", "each 1 or more"),
-    ("""--data.batch_schedule {"3":2} --budget.tokens 999""", "--trainer.max_steps"),
+    ("""--data.batch_size_schedule {"3":0}""", "0 is no whole number of 1 or more"),
+    (
+        """--data.batch_size_schedule {"3":2} --budget.tokens 999""",
+        "--trainer.max_steps",
+    ),
     ("--lr_scheduler.warmup_steps -1", "warmup_steps"),
     ("--model gtp", "did you mean 'gpt'"),
     ("--model.foo 1", "unknown option --model.foo"),

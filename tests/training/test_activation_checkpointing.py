@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
-from lmzoo.training.recomputing import recompute_blocks
+from lmzoo.training.activation_checkpointing import recompute_blocks
 from tests.cli.runner import SMALL, lmzoo
 
 STACKED = ("gpt", "palm", "mingru", "mamba2")
@@ -59,7 +59,7 @@ def test_each_block_is_run_again_from_the_last_to_the_first(name: str) -> None:
     assert runs_of_blocks(saving) == blocks + blocks[::-1]
 
 
-def test_what_is_kept_for_the_way_back_shrinks() -> None:
+def test_what_is_kept_for_the_backward_pass_shrinks() -> None:
     def kept(model: LanguageModel) -> int:
         sizes: list[int] = []
 
