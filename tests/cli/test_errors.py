@@ -53,6 +53,7 @@ OPTIONS = [
     ("--lr_scheduler wsd --lr_scheduler.decay_share 2", "decay_share"),
     ("--ema.decay 1", "--ema.decay 1.0: give a share"),
     ("""--data.batch_size_schedule {"3":0}""", "0 is no whole number of 1 or more"),
+    ("""--data.batch_size_schedule {"abc":7}""", "a whole number, given abc"),
     (
         """--data.batch_size_schedule {"3":2} --budget.tokens 999""",
         "--trainer.max_steps",

@@ -1,6 +1,7 @@
 """tiktoken on the ranks of a trained BPE: equal ids on any text, or not used at all."""
 
 import sys
+from unicodedata import category
 
 import pytest
 import tiktoken
@@ -52,7 +53,12 @@ def test_long_runs_are_cut_as_the_library_cuts_them(
 
 
 def test_every_character_starts_and_ends_the_same_words() -> None:
-    every = [chr(i) for i in range(sys.maxunicode + 1) if not 0xD800 <= i < 0xE000]
+    every = [
+        chr(i)
+        for i in range(sys.maxunicode + 1)
+        if category(chr(i)) not in ("Cn", "Co", "Cs")  # and some of the many others
+        or (i % 16 == 0 and not 0xD800 <= i < 0xE000)
+    ]
     for begin in range(0, len(every), 1 << 15):
         text = "".join(f"a{c}1 {c}{c}b" for c in every[begin : begin + (1 << 15)])
         lines = text.replace("1 ", "1 \n")

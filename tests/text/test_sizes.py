@@ -80,7 +80,7 @@ def test_what_cannot_be_is_refused() -> None:
     [
         (("--model gpt", '{"3":7}', 2), "--data.batch_size_schedule: 7 windows do not"),
         (("--model lstm --model.carry_state true", '{"3":6}', 1), "a carried state"),
-        (("--model gpt", '{"abc":7}', 1), "abc is no whole number"),
+        (("--model gpt", '{"abc":7}', 1), "expected a whole number, given abc"),
     ],
 )
 def test_a_schedule_is_refused_before_the_folder_is_written(
