@@ -214,7 +214,7 @@ def test_four_learn_what_one_learns(
         (f"--model lstm {FSDP2}", "LSTM is no stack of blocks"),
         (f"--model gpt --optimizer muon {FSDP2}", "looks at whole matrices"),
         (f"--model gpt --ema.decay 0.9 {FSDP2}", "averages whole weights"),
-        ("--model gpt --budget.seconds 1 --trainer.devices 2", "another number of"),
+        ("--model gpt --budget.seconds 9 --trainer.devices 2", "another number of"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(
