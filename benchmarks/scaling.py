@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 from lmzoo.compare.surroundings import commit, machine
 from lmzoo.models.gpt import GPT
 from lmzoo.models.palm import PaLM
-from lmzoo.training.activation_checkpointing import recompute_blocks
+from lmzoo.training.activation_checkpointing import recompute_blocks, recomputed_flops
 from lmzoo.training.checkpoints import versions
 
 RESULT = Path(__file__).parent / "results" / "scaling.md"
@@ -221,28 +221,23 @@ class Job:
     blocks: int
     width: int
     vocab_size: int
-    flops_per_token: float  # of the model, forward and backward
+    flops_per_token: int  # of the model, forward and backward
+    again_per_token: int  # FLOPs that activation checkpointing spends twice
     context: int
     windows: int  # of a GPU in a step
     sharded: bool  # fsdp2; else ddp
-    checkpointing: bool  # blocks run a second time; the head does not
+    checkpointing: bool  # blocks run a second time
 
     @property
     def tokens(self) -> int:
         """Of a GPU in a step."""
         return self.windows * self.context
 
-    @property
-    def computed_per_token(self) -> float:
-        """FLOPs, those that are computed twice counted twice."""
-        if not self.checkpointing:
-            return self.flops_per_token
-        head = 6 * self.vocab_size * self.width
-        return self.flops_per_token + (self.flops_per_token - head) / 3
-
 
 def job(name: str, model: GPT | PaLM, windows: int, sharded: bool) -> Job:
     """Sizes and costs from the model's own closed forms; sharded: checkpointing too."""
+    if sharded:
+        recompute_blocks(model)
     blocks = model.stack()
     inside = sum(p.numel() for block in blocks for p in block.parameters())
     size = sum(p.numel() for p in model.parameters())
@@ -255,6 +250,7 @@ def job(name: str, model: GPT | PaLM, windows: int, sharded: bool) -> Job:
         width=model.token_embedding.embedding_dim,
         vocab_size=model.vocab_size,
         flops_per_token=model.flops_per_token(context),
+        again_per_token=recomputed_flops(model, context),
         context=context,
         windows=windows,
         sharded=sharded,
@@ -303,7 +299,8 @@ def memory(job: Job, gpus: int) -> dict[str, tuple[float, float]]:
 
 def seconds(job: Job, gpus: int, given: argparse.Namespace) -> tuple[float, float]:
     """Computing and communicating, of one step."""
-    compute = job.tokens * job.computed_per_token / (given.peak * given.utilisation)
+    flops = job.tokens * (job.flops_per_token + job.again_per_token)
+    compute = flops / (given.peak * given.utilisation)
     link = given.node_link if gpus <= given.per_node else given.network
     return compute, communicated(job, gpus) / link
 

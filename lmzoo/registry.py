@@ -241,7 +241,7 @@ models = Registry(
         ),
         "palm": (
             "lmzoo.models.palm:PaLM",
-            "modern decoder, each choice an argument (Chowdhery et al. 2022)",
+            "decoder, each choice an argument; presets: PaLM (Chowdhery et al. 2022)",
         ),
         "pretrained": (
             "lmzoo.models.pretrained:Pretrained",

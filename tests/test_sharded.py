@@ -205,6 +205,21 @@ def test_four_learn_what_one_learns(
     assert losses(four) == pytest.approx(losses(one), abs=1e-5)
 
 
+def test_adafactor_needs_no_whole_matrix(text: Path, tmp_path: Path) -> None:
+    """Its root mean squares are of all processes' rows, a fused matrix's by part."""
+    how = "--optimizer adafactor"
+    one = begin("palm", text, tmp_path / "one", 1, how)
+    two = begin("palm", text, tmp_path / "two", 2, f"{how} {FSDP2}", tell_shards)
+    adamw = begin("palm", text, tmp_path / "adamw", 1)
+    assert gap(one, two) <= 1e-5 < 1e-3 < gap(one, adamw)
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    assert losses(adamw) != pytest.approx(losses(one), abs=1e-5)
+    file = two / "checkpoints" / runs.checkpoint_name(HALF)
+    assert gap(one, fit(f"--ckpt_path {file}", tmp_path / "on", 1)) <= 1e-5
+    file = one / "checkpoints" / runs.checkpoint_name(HALF)
+    assert gap(one, fit(f"--ckpt_path {file} {FSDP2}", tmp_path / "2", 2)) <= 1e-5
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -213,6 +228,7 @@ def test_four_learn_what_one_learns(
         ("--model gpt --trainer.strategy ddp_spawn", "give ddp"),
         (f"--model lstm {FSDP2}", "LSTM is no stack of blocks"),
         (f"--model gpt --optimizer muon {FSDP2}", "looks at whole matrices"),
+        (f"--model gpt --optimizer torch.optim.Adafactor {FSDP2}", "looks at whole"),
         (f"--model gpt --ema.decay 0.9 {FSDP2}", "averages whole weights"),
         ("--model gpt --budget.seconds 9 --trainer.devices 2", "another number of"),
     ],

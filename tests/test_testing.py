@@ -179,6 +179,13 @@ class WrongBeforeTheLast(Bigram):
         return logits, state
 
 
+class WidensInHalf(Bigram):
+    """What a state in float32 does to weights that are halved; autocast mends it."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.embedding(tokens).float())
+
+
 class TimeFirstState(Bigram):
     def advance(self, tokens: Tensor, state: object = None) -> tuple:
         logits, _ = super().advance(tokens, None)
@@ -218,6 +225,7 @@ CONTROLS = [
     (HugeAtTheStart, "initial_loss"),
     (ExpectsAnotherStart, "initial_loss"),
     (OverflowsInHalf, "bf16"),
+    (WidensInHalf, "bf16"),
     (WrongStep, "step"),
     (RemembersOnItself, "fork"),
     (CannotLearn, "overfit"),

@@ -13,6 +13,7 @@ from lmzoo.models.member import Member
 from lmzoo.training.checkpoints import Checkpoints
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.freezing import Freezing
+from lmzoo.training.optimizers import of_model
 from lmzoo.training.telemetry import Samples
 
 
@@ -34,13 +35,15 @@ def add_classes(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
 
 
-def add_sections(parser: LightningArgumentParser, model: type) -> None:
+def add_sections(parser: LightningArgumentParser, model: type, optimizer: str) -> None:
     """Lmzoo's own sections, and where the towers meet: what data decides of a model.
 
     Args:
         parser: of one of the commands.
         model: the class of the model.
+        optimizer: class path; what the model fills in is no option.
     """
+    skip = {"params", "optimizer", "total_steps", *of_model(optimizer)}
     for key, base in (
         ("optimizer", Optimizer),
         ("lr_scheduler", torch.optim.lr_scheduler.LRScheduler),
@@ -51,7 +54,7 @@ def add_sections(parser: LightningArgumentParser, model: type) -> None:
             instantiate=False,
             fail_untyped=False,
             required=False,
-            skip={"params", "hidden", "optimizer", "total_steps"},
+            skip=skip,
         )
     parser.add_lightning_class_args(EarlyStopping, "early_stopping")
     parser.add_lightning_class_args(Checkpoints, "checkpoints")

@@ -13,6 +13,7 @@ from lmzoo.errors import UsageError
 from lmzoo.text.sizes import BatchSizes
 from lmzoo.training.budget import KINDS
 from lmzoo.training.early_stopping import EarlyStopping
+from lmzoo.training.optimizers import needs_whole_matrices
 
 SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -214,8 +215,8 @@ def require_shardable(model: Any, config: Namespace) -> None:
             f"{given}: {type(model).__name__} is no stack of blocks to shard one by "
             f"one; give --trainer.strategy ddp"
         )
-    optimizer = str((plain(config.optimizer) or {}).get("class_path", ""))
-    if optimizer.rpartition(".")[2] in ("Muon", "Adafactor"):
+    optimizer = (plain(config.optimizer) or {}).get("class_path")
+    if optimizer and needs_whole_matrices(optimizer):
         raise UsageError(
             f"{given}: {optimizer} looks at whole matrices, of which each process has "
             f"a shard; give --optimizer adamw"

@@ -93,7 +93,8 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Lmzoo's own sections."""
-        add_sections(parser, model_class(self.plan.model))
+        optimizer = self.plan.configs[0]["optimizer"]["class_path"]
+        add_sections(parser, model_class(self.plan.model), optimizer)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

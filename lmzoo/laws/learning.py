@@ -90,10 +90,19 @@ def _learnable(subject: Subject) -> Tensor:
 
 
 def bf16(subject: Subject) -> None:
-    """Under bfloat16 autocast logits, loss and gradients stay finite."""
-    model = subject.make().train()
+    """In bfloat16 logits, loss and gradients stay finite: by autocast, and altogether.
+
+    The Trainer's ``bf16-mixed`` and ``bf16-true``.
+    """
+    for dtype in (torch.float32, torch.bfloat16):
+        _in_half(subject, dtype)
+
+
+def _in_half(subject: Subject, dtype: torch.dtype) -> None:
+    """Both passes with weights of ``dtype``, under autocast if they are not halved."""
+    model = subject.make().to(dtype).train()
     text = tokens(2, model.context_length + 1)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.float32):
         logits = model(text[:, :-1])
         loss = model.nll(logits, text[:, 1:]).mean()
     if loss.dtype not in (torch.float32, torch.float64):

@@ -27,7 +27,7 @@ class Parallel(nn.Module):
         mlp: likewise.
         d_model: width of the stream, D.
         norm: kind of the norm.
-        bias: add biases to the maps.
+        bias: add biases to the maps and to the norms.
         fused: one product for all of them.
     """
 
@@ -43,7 +43,7 @@ class Parallel(nn.Module):
     ) -> None:
         super().__init__()
         parts = {**attention.inputs, **mlp.inputs}
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, bias=bias)
         self.inputs = Projections(d_model, parts, bias=bias, fused=fused)
         self.attention, self.mlp = attention, mlp
 
@@ -82,12 +82,12 @@ class Serial(nn.Module):
         fused: bool,
     ) -> None:
         super().__init__()
-        self.attention_norm = make_norm(norm, d_model)
+        self.attention_norm = make_norm(norm, d_model, bias=bias)
         self.attention_inputs = Projections(
             d_model, attention.inputs, bias=bias, fused=fused
         )
         self.attention = attention
-        self.mlp_norm = make_norm(norm, d_model)
+        self.mlp_norm = make_norm(norm, d_model, bias=bias)
         self.mlp_inputs = Projections(d_model, mlp.inputs, bias=bias, fused=fused)
         self.mlp = mlp
 

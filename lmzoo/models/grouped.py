@@ -98,7 +98,7 @@ class GroupedAttention(nn.Module):
         """(B, T, H Dh) -> (B, H, T, Dh), normalised and turned."""
         x = x.unflatten(-1, (-1, self.d_head))  # (B, T, H, Dh)
         if self.qk_norm is not None:
-            x = self.qk_norm(x)
+            x = self.qk_norm(x).to(x.dtype)  # autocast runs a layer norm in float32
         if rotation is not None:
             x = rotate(x, rotation)
         return x.transpose(1, 2)

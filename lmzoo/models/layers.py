@@ -77,10 +77,11 @@ class ShortConvolution(nn.Module):
             x = F.pad(x, (0, 0, reach, 0))  # (B, K - 1 + T, D)
         else:
             x = torch.cat([before, x], dim=1)
-        weight, y = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        weight = weight.squeeze(1).t().contiguous()  # (K, D)
-        for k in range(reach + 1):  # on CPUs quicker than a grouped nn.Conv1d
-            y = torch.addcmul(y, x[:, k : k + length], weight[k])
+        # as an image one pixel wide, channels last: the quickest of the ways on a CPU
+        image = x.unsqueeze(2).permute(0, 3, 1, 2)  # (B, D, K - 1 + T, 1), no copy
+        weight, bias = self.weight.unsqueeze(-1).to(x.dtype), self.bias.to(x.dtype)
+        y = F.conv2d(image, weight, bias, groups=len(weight))
+        y = y.permute(0, 2, 3, 1).squeeze(2)
         return y, x[:, length:]
 
 

@@ -187,6 +187,7 @@ class Layer(nn.Module):
         )
         y = y + v * self.skip[:, None, None]
         y = y.transpose(1, 2).flatten(2) * F.silu(z)  # (B, T, H P)
+        y = y.to(self.gated_norm.weight.dtype)
         return x + self.dropout(self.project(self.gated_norm(y))), (past, memory)
 
 

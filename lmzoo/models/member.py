@@ -80,6 +80,7 @@ class Member(LightningModule):
     asleep: frozenset[str] = frozenset()  # parameters that are trained later on
     rates: Mapping[str, float] = MappingProxyType({})  # pattern -> share of the rate
     sharded: bool = False  # each process holds a share of every weight
+    recomputing: bool = False  # the backward pass runs the blocks again
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Note the constructor's arguments before it runs."""
@@ -187,22 +188,22 @@ class Member(LightningModule):
         return found if isinstance(found, nn.Module) else None
 
     def stacked(self) -> dict[str, list[int]]:
-        """Matrices that are several on top of one another -> the rows of each.
+        """Parameters that are several on top of one another -> the rows of each.
 
-        For optimizers that look at a matrix as a whole. Known are the gates of
+        For optimizers that look at a parameter as a whole. Known are the gates of
         PyTorch's recurrent layers and every linear map with a dict ``parts``, from the
-        use of its outputs to their number, as ``JointLinear`` has.
+        use of its outputs to their number, as ``JointLinear`` has; biases too.
         """
         found: dict[str, list[int]] = {}
         for path, module in self.named_modules():
             if isinstance(uses := getattr(module, "parts", None), dict):
-                found[f"{path}.weight"] = list(uses.values())
+                for name, _ in module.named_parameters(path, recurse=False):
+                    found[name] = list(uses.values())
             elif isinstance(module, nn.RNNBase):
-                for name, weight in module.named_parameters(path):
+                for name, parameter in module.named_parameters(path):
                     rows = module.proj_size or module.hidden_size
                     rows = module.hidden_size if "weight_hr" not in name else rows
-                    if weight.ndim == 2:
-                        found[name] = [rows] * (len(weight) // rows)
+                    found[name] = [rows] * (len(parameter) // rows)
         return found
 
     def received(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -213,11 +214,6 @@ class Member(LightningModule):
         """Training FLOPs per token at ``length``, in closed form; None: not known."""
         del length
         return None
-
-    def recomputed_flops_per_token(self, length: int) -> int:
-        """FLOPs per token that training does a second time, to save memory: none."""
-        del length
-        return 0
 
     # ---- full passes --------------------------------------------------------------
 
@@ -259,8 +255,8 @@ class Member(LightningModule):
         found: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): []}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad or name in self.asleep:
-                share = rate_of(name, self.rates)
-                found.setdefault((share, parameter.ndim >= 2), []).append(parameter)
+                key = rate_of(name, self.rates), is_matrix(parameter)
+                found.setdefault(key, []).append(parameter)
         groups: list[dict[str, Any]] = []
         for (share, decays), parameters in sorted(found.items(), key=_first_the_whole):
             group = {"params": parameters, "name": "matrices" if decays else "others"}
@@ -325,6 +321,14 @@ class Member(LightningModule):
             f"training diverged: the gradient is not finite at step "
             f"{self.global_step}; nothing was updated. Lower --optimizer.lr{clip}"
         )
+
+
+def is_matrix(parameter: Tensor) -> bool:
+    """Whether it maps several entries to one: a depthwise kernel (D, 1, K) does not.
+
+    Such a kernel is D filters side by side, each of them of one channel.
+    """
+    return parameter.ndim == 2 or (parameter.ndim > 2 and parameter.shape[1] > 1)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -18,11 +18,13 @@ quickest on a CPU: benchmarks/scan.py runs it beside the paper's and others.
 """
 
 import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lmzoo.models.base import LanguageModel, State
 from lmzoo.models.layers import (
@@ -149,7 +151,8 @@ class Layer(nn.Module):
         h = linear_scan(
             torch.sigmoid(-update), torch.sigmoid(update) * candidate, hidden
         )
-        x = x + self.dropout(self.project(h * F.silu(gate)))
+        let_through = (h * F.silu(gate)).to(gate.dtype)
+        x = x + self.dropout(self.project(let_through))
         return x, (inputs, h[:, -1])
 
 
@@ -182,22 +185,25 @@ class LinearScan(torch.autograd.Function):
         return h
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """g_t = grad_t + decay_{t+1} g_{t+1}, and from it the three gradients."""
         decay, h, initial = ctx.saved_tensors
-        later = F.pad(decay[:, 1:], (0, 0, 0, 1)).flip(1)
-        grad = grad_outputs[0].flip(1)
-        g = _scan(later, grad, torch.zeros_like(initial)).flip(1)
+        later = F.pad(decay[:, 1:], (0, 0, 0, 1))
+        g = _scan(later, grad_outputs[0], torch.zeros_like(initial), back=True)
         before = torch.cat([initial[:, None], h[:, :-1]], dim=1)
         return g * before, g, decay[:, 0] * g[:, 0]
 
 
-def _scan(decay: Tensor, inputs: Tensor, initial: Tensor) -> Tensor:
+def _scan(
+    decay: Tensor, inputs: Tensor, initial: Tensor, *, back: bool = False
+) -> Tensor:
     """The scan in two levels, about 2 sqrt(T) steps, each over all that can be.
 
     Pieces of sqrt(T) positions are scanned side by side as if nothing came before
     them; then the end of each is carried into the next. Products of decays only shrink,
-    so nothing overflows, and no logarithm is taken.
+    so nothing overflows, and no logarithm is taken. ``back`` goes from the last
+    position to the first.
     """
     length = inputs.shape[1]
     size = max(1, math.isqrt(length))
@@ -205,12 +211,18 @@ def _scan(decay: Tensor, inputs: Tensor, initial: Tensor) -> Tensor:
         decay, inputs = (F.pad(x, (0, 0, 0, missing)) for x in (decay, inputs))
     decay, inputs = (x.unflatten(1, (-1, size)) for x in (decay, inputs))
     h, product = inputs.clone(), decay.clone()  # (B, pieces, size, F)
-    for t in range(1, size):
-        h[:, :, t].addcmul_(decay[:, :, t], h[:, :, t - 1])
-        product[:, :, t].mul_(product[:, :, t - 1])
-    for piece in range(h.shape[1]):
-        h[:, piece].addcmul_(product[:, piece], initial[:, None])
-        initial = h[:, piece, -1]
+    inside, across = (
+        list(zip(h.unbind(dim), product.unbind(dim), strict=True)) for dim in (2, 1)
+    )
+    if back:
+        inside.reverse()
+        across.reverse()
+    for (before, decayed), (now, own) in pairwise(inside):
+        now.addcmul_(own, before)
+        own.mul_(decayed)
+    for piece, decayed in across:
+        piece.addcmul_(decayed, initial[:, None])
+        initial = piece[:, 0 if back else -1]
     return h.flatten(1, 2)[:, :length]
 
 

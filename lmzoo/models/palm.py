@@ -1,4 +1,4 @@
-"""PaLM: the modern decoder, each of its choices an argument of its own.
+"""PaLM's decoder with each choice an argument: its presets are the paper's models.
 
     x = E[tokens]
     x = x + Attention(N(x)) + MLP(N(x))                    parallel, L times; or
@@ -13,8 +13,10 @@ them: RMS norm (Zhang & Sennrich 2019, arXiv:1910.07467), groups of heads (Ainsl
 al. 2023, arXiv:2305.13245), normalised queries and keys (Henry et al. 2020,
 arXiv:2010.04245), squared ReLU (So et al. 2021, arXiv:2109.08668).
 
-The defaults are for minutes on a processor, the presets for the paper's sizes. Left
-out: the paper's vocabulary and its optimizer, which are no parts of a network.
+The defaults are no PaLM: they are for minutes on a processor, with serial blocks, as
+many heads of keys and values as of queries, normalised queries and keys, a head of its
+own and GPT-2's start. Left out of the presets: the paper's optimizer, which is no part
+of a network, and in the small ones its vocabulary.
 """
 
 import math
@@ -35,6 +37,7 @@ from lmzoo.models.layers import (
     require_choice,
     require_positive,
     require_probability,
+    widened,
 )
 from lmzoo.models.norms import Norm, make_norm
 from lmzoo.models.rotary import rotation_table
@@ -44,14 +47,21 @@ Start = Literal["gpt2", "palm"]
 
 GPT2_WIDTH = 768  # where GPT-2's 0.02 is its own; it goes as 1 / sqrt(d_model) here
 SIMULATED = 4_000_000  # logits, about, behind an expected initial loss
-PAPER: dict[str, Any] = {
+PAPER: dict[str, Any] = {  # every choice, so that no default decides one
     "num_kv_heads": 1,
+    "mlp": "swiglu",
+    "position": "rope",
+    "rope_base": 10_000.0,
+    "norm": "layer",
     "block": "parallel",
+    "fused": True,
+    "bias": False,
     "tie_embeddings": True,
     "scale_logits": True,
     "qk_norm": False,
     "z_loss": 1e-4,
     "initialisation": "palm",
+    "dropout": 0.0,
 }
 TEXT: dict[str, Any] = {"vocab_size": 256_000, "context_length": 2048, "d_head": 256}
 
@@ -62,7 +72,7 @@ def _sizes(layers: int, heads: int, width: int, **more: Any) -> dict[str, Any]:
 
 
 class PaLM(CachedDecoder):
-    """Decoder-only Transformer of which every part can be exchanged.
+    """PaLM's decoder, of which every part can be exchanged; a preset is the paper's.
 
     Maps tokens (B, T) to logits (B, T, V), T at most ``context_length``.
 
@@ -81,10 +91,11 @@ class PaLM(CachedDecoder):
         position: ``rope`` rotates queries and keys, ``learned`` adds a vector, ``none``
             leaves the order to the mask.
         rope_base: of the angles of ``rope``, above 0.
-        norm: ``layer`` or ``rms``, each with a scale and no shift.
+        norm: ``layer`` or ``rms``, each with a scale.
         block: ``parallel``: both halves read one norm of the stream; ``serial``.
         fused: one matrix product for all maps that read the same norm.
-        bias: add biases to the blocks' linear maps.
+        bias: add biases to the blocks' linear maps and to the layer norms; an RMS
+            norm, queries' and keys' norm and the head have none.
         tie_embeddings: one matrix for the token embedding and the head.
         scale_logits: divide logits by sqrt(D).
         qk_norm: normalise queries and keys in each head, as ``norm`` does, no scale.
@@ -177,7 +188,7 @@ class PaLM(CachedDecoder):
             )
             for _ in range(num_layers)
         )
-        self.norm = make_norm(norm, d_model)
+        self.norm = make_norm(norm, d_model, bias=bias)
         self.head = language_head(
             d_model,
             self.token_embedding,
@@ -212,7 +223,7 @@ class PaLM(CachedDecoder):
         if not self.z_loss:
             return {}
         counted = targets != IGNORED
-        squares = logits.float().logsumexp(dim=-1).square() * counted
+        squares = widened(logits).logsumexp(dim=-1).square() * counted
         return {"z_loss": self.z_loss * squares.sum() / counted.sum().clamp(min=1)}
 
     def attention_maps(self, tokens: Tensor) -> Tensor:

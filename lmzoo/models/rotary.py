@@ -36,6 +36,10 @@ def rotation_table(length: int, d_head: int, base: float) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn ``x`` (B, T, H, Dh) by its positions' rows of a table (2, T, 1, Dh)."""
-    cos, sin = table
+    """Turn ``x`` (B, T, H, Dh) by its positions' rows of a table (2, T, 1, Dh).
+
+    In the type of ``x``: under autocast a wider table would widen queries and keys, and
+    attention narrow them again.
+    """
+    cos, sin = table.to(x.dtype)
     return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin

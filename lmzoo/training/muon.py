@@ -1,14 +1,14 @@
 """Muon: the matrices inside a network by orthogonalised momentum, the rest by AdamW.
 
 Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon/). The update of a matrix
-is what ``torch.optim.Muon`` computes; that one takes a matrix at a time and knows no
-other parameters. Here matrices of one shape go through the iteration together, and a
-matrix that is several on top of one another (queries, keys and values; the gates of a
-recurrent cell) is taken apart first: each has its own scale.
+is what ``torch.optim.Muon`` computes. Here matrices of one shape go through the
+iteration together, and a matrix that is several on top of one another (queries, keys
+and values; the gates of a recurrent cell) is taken apart first, for each has a scale of
+its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,11 @@ Slot = tuple[Tensor, Tensor]  # a matrix, as a view of its parameter, and its up
 
 class Muon(Optimizer):
     """Orthogonalised momentum for the matrices of the blocks, AdamW for all others.
+
+    The library's ``torch.optim.Muon`` takes two-dimensional parameters alone, one after
+    the other and each as one matrix. So it knows no embedding and no norm, no fused
+    matrix can be taken apart before it without a copy of parameter and state, and many
+    small matrices are as many small products.
 
     The learning rate matters most: 0.005 to 0.01 suited small Transformers here.
 
@@ -42,6 +47,9 @@ class Muon(Optimizer):
         ValueError: a number out of range, no matrix to orthogonalise, or one of which
             this process holds only a part.
     """
+
+    of_model: ClassVar[tuple[str, ...]] = ("hidden",)
+    whole_matrices: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,12 +2,17 @@
 
 The command line names a class and its arguments; the model says which parameters decay.
 A schedule is a function of the step alone.
+
+An optimizer may have two class attributes. ``of_model`` names the arguments that the
+model fills in: ``hidden`` and ``stacked``, as ``hidden_matrices`` and
+``stacked_parameters`` give them. ``whole_matrices`` is True where a step looks at whole
+matrices, so that it cannot work on shares of them.
 """
 
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lmzoo.errors import UsageError
-from lmzoo.models.member import Member
+from lmzoo.models.member import Member, is_matrix
 from lmzoo.training.parts import Parts
 from lmzoo.training.schedules import Schedule
 
@@ -98,25 +103,57 @@ def rehearse(model: Member) -> None:
 def _optimizer(
     spec: dict[str, Any], model: Member, groups: list[dict[str, Any]]
 ) -> Optimizer:
-    arguments = dict(spec.get("init_args") or {})
-    if "hidden" in inspect.signature(_import(spec["class_path"])).parameters:
-        arguments["hidden"] = hidden_matrices(model)
+    arguments, cls = dict(spec.get("init_args") or {}), _import(spec["class_path"])
+    arguments |= {name: OF_MODEL[name](model) for name in of_model(spec["class_path"])}
+    if cls is torch.optim.Muon:
+        raise UsageError(
+            "--optimizer torch.optim.Muon: it takes matrices alone, and a model has "
+            "other parameters too; give --optimizer muon, which trains those by AdamW"
+        )
     return _build({**spec, "init_args": arguments}, "--optimizer", groups)
+
+
+def of_model(class_path: str) -> tuple[str, ...]:
+    """Arguments of an optimizer that the model fills in; none if there is no such."""
+    try:
+        return getattr(_import(class_path), "of_model", ())
+    except (ImportError, AttributeError, ValueError):
+        return ()  # the parser says what is wrong with it
+
+
+def needs_whole_matrices(class_path: str) -> bool:
+    """Whether an optimizer's step looks at whole matrices, by its own word."""
+    cls = _import(class_path)
+    return getattr(cls, "whole_matrices", cls in WHOLE_MATRICES)
 
 
 def hidden_matrices(model: Member) -> dict[nn.Parameter, list[int]]:
     """Matrices inside the blocks, no embedding and no head -> the rows of their parts.
 
     A matrix that stands for several, one on top of the other, has several parts, as
-    the model's ``stacked`` says.
+    the model's ``stacked`` says. The kernel of a depthwise convolution is no matrix.
     """
     parts, stacked = Parts.of(model), model.stacked()
     found = {}
     for name in sorted(set().union(*parts.blocks)):
         parameter = parts.named[name]
-        if parameter.ndim >= 2:
+        if is_matrix(parameter):
             found[parameter] = stacked.get(name, [len(parameter)])
     return found
+
+
+def stacked_parameters(model: Member) -> dict[nn.Parameter, list[int]]:
+    """Parameters that are several on top of one another -> the rows of each."""
+    named, stacked = dict(model.named_parameters()), model.stacked()
+    return {named[name]: rows for name, rows in stacked.items() if name in named}
+
+
+OF_MODEL: Mapping[str, Callable[[Member], Any]] = {
+    "hidden": hidden_matrices,
+    "stacked": stacked_parameters,
+}
+# of the library's: orthogonalised as a whole; moments of rows and of columns
+WHOLE_MATRICES = (torch.optim.Muon, torch.optim.Adafactor)
 
 
 def _scheduler_factory(spec: dict[str, Any]) -> Callable[[Optimizer, int], Any]:

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import torch
 
 from lmzoo.models.member import Member
+from lmzoo.training.activation_checkpointing import recomputed_flops
 
 CALIBRATION = 0.5  # seconds at most, and no more than a share of the training time
 SHARE = 0.05
@@ -95,7 +96,7 @@ def utilisation(
     peak = devices * matmul_peak(device, dtype, min(CALIBRATION, SHARE * seconds))
     if not peak:
         return None
-    again = model.recomputed_flops_per_token(model.context_length)
+    again = recomputed_flops(model, model.context_length)
     published = published_peak(device, dtype)
     return {
         "mfu": tokens_per_second * cost / peak,

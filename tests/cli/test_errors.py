@@ -48,6 +48,8 @@ OPTIONS = [
     ("--optimizer nowhere.Sgd", "error: --optimizer: Problem with given class_path"),
     ("--optimizer muon --optimizer.momentum 2", "expected momentum in [0, 1)"),
     ("--optimizer muon --optimizer.hidden 2", "has no option 'hidden'"),
+    ("--optimizer adafactor --optimizer.stacked 2", "has no option 'stacked'"),
+    ("--optimizer torch.optim.Muon", "give --optimizer muon"),
     ("--optimizer muon --freeze.all_but_head true", "nothing to orthogonalise"),
     ("--optimizer adafactor --optimizer.betas 2", "has no option 'betas'"),
     ("--lr_scheduler wsd --lr_scheduler.decay_share 2", "decay_share"),

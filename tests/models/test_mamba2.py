@@ -138,7 +138,13 @@ def test_flops_are_those_that_torch_counts(length: int) -> None:
     with FlopCounterMode(display=False) as counter:
         model.loss(model(tokens), tokens).backward()
 
-    counted = counter.get_total_flops() / (3 * length)
+    # products with matrices: the counter is wrong of convolutions channel by channel
+    total = sum(
+        flops
+        for operation, flops in counter.get_flop_counts()["Global"].items()
+        if "convolution" not in str(operation)
+    )
+    counted = total / (3 * length)
     assert abs(model.flops_per_token(length) - counted) < 1
 
 

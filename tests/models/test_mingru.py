@@ -54,6 +54,15 @@ def test_the_gradient_is_that_of_differences() -> None:
     assert torch.autograd.gradcheck(LinearScan.apply, drawn(11))
 
 
+def test_a_second_derivative_is_refused_and_not_wrong() -> None:
+    decay, inputs, initial = drawn(5)
+    (grad,) = torch.autograd.grad(
+        linear_scan(decay, inputs, initial).square().sum(), decay, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
 def test_a_scan_that_forgets_its_first_state_is_found() -> None:
     decay, inputs, initial = drawn(9)
     wrong = linear_scan(decay, inputs)

@@ -97,6 +97,48 @@ def test_no_validation(path):
     assert len(data.train_tokens) == len(TEXT)
 
 
+@pytest.mark.parametrize(("length", "windows"), [(16, 24), (2048, 3)])
+def test_documents_are_packed_into_full_windows(write, length, windows):
+    """Joined by the end-of-document token, cut at every T-th, with no padding."""
+    total, documents = length * windows, []  # targets; inputs and targets share a text
+    for number in range(total):
+        left = total + 1 - sum(map(len, documents)) - len(documents)
+        document = "abcdefg"[: 1 + number % 7] * (1 + number % 5)
+        if left <= len(document) + 2:
+            documents.append("z" * left)
+            break
+        documents.append(document)
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in documents)
+    data = TextDataModule(
+        path=write("a.jsonl", rows),
+        val_fraction=0.0,
+        test_fraction=0.0,
+        tokenizer="byte",
+        context_length=length,
+        batch_size=1,
+        order="epoch",
+    )
+    eod = data.tokenizer.eod_id
+    joined = []
+    for text in documents:
+        joined += [*data.tokenizer.encode(text).tolist(), eod]
+    joined = torch.tensor(joined[:-1])
+    assert len(joined) == total + 1
+    found = {}
+    for batch in islice(data.train_dataloader(), windows):
+        assert batch.tokens.shape == batch.targets.shape == (1, length)
+        for place in range(0, total, length):
+            if torch.equal(batch.tokens[0], joined[place : place + length]):
+                after = joined[place + 1 : place + 1 + length]
+                assert torch.equal(batch.targets[0], after)  # an end is a target too
+                found[place] = batch.tokens[0]
+    assert len(found) == windows
+    whole = torch.cat([found[place] for place in sorted(found)])
+    assert torch.equal(whole, joined[:-1])
+    assert (whole == eod).sum() == len(documents) - 1
+    assert not (whole[length - 1 :: length] == eod).all()  # no window per document
+
+
 def test_carried_protocol(path):
     data = TextDataModule(path=path, context_length=8, streams=3)
     data.protocol = "carried"

@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from lmzoo.errors import UsageError
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
-from lmzoo.training.activation_checkpointing import recompute_blocks
+from lmzoo.training.activation_checkpointing import recompute_blocks, recomputed_flops
 from tests.cli.runner import SMALL, lmzoo
 
 STACKED = ("gpt", "palm", "mingru", "mamba2")
@@ -57,6 +59,23 @@ def test_each_block_is_run_again_from_the_last_to_the_first(name: str) -> None:
     blocks = list(plain.blocks())
     assert runs_of_blocks(plain) == blocks
     assert runs_of_blocks(saving) == blocks + blocks[::-1]
+
+
+@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_flops_of_the_second_run_agree_with_the_counter(
+    name: str, dropout: float
+) -> None:
+    def counted(model: LanguageModel) -> int:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            gradients(model)
+        return counter.get_total_flops()
+
+    plain, saving = member(name, dropout=dropout), member(name, dropout=dropout)
+    recompute_blocks(saving)
+    again = counted(saving) - counted(plain)
+    assert again == 4 * 16 * recomputed_flops(saving, 16) > 0
+    assert recomputed_flops(plain, 16) == 0
 
 
 def test_what_is_kept_for_the_backward_pass_shrinks() -> None:

@@ -38,10 +38,15 @@ def reference(
 
 
 def trained(
-    start: torch.Tensor, gradients: torch.Tensor, lr: float, **arguments: float
+    start: torch.Tensor,
+    gradients: torch.Tensor,
+    lr: float,
+    rows: list[int] | None = None,
+    **arguments: float,
 ) -> list[float]:
     parameter = nn.Parameter(start.clone())
-    optimizer = Adafactor([parameter], lr=lr, **arguments)
+    stacked = {parameter: rows} if rows else None
+    optimizer = Adafactor([parameter], stacked, lr=lr, **arguments)
     for gradient in gradients:
         parameter.grad = gradient.view_as(parameter)
         optimizer.step()
@@ -64,6 +69,30 @@ def test_steps_are_the_references(arguments: dict, scale: float) -> None:
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
     other = trained(start, gradients, 0.06, **arguments)  # the control
     assert other != pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (6, 2, 2), (6,)])
+def test_each_part_of_a_stack_takes_steps_of_its_own(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(5, *shape, generator=generator, dtype=torch.float64)
+    start[4:] *= 30
+    gradients[:, :1] *= 20
+    expected: list[float] = []
+    for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        own = gradients[:, part].flatten(1).tolist()
+        expected += reference(start[part].flatten().tolist(), own, 0.05)
+    found = trained(start, gradients, 0.05, [1, 3, 2])
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert trained(start, gradients, 0.05) != pytest.approx(expected, rel=1e-3)
+
+
+def test_an_infinite_threshold_clips_no_update() -> None:
+    start, gradients = torch.ones(4), torch.tensor([[0.1] * 4, [9.0] * 4])
+    free = trained(start, gradients, 0.05, clip_threshold=math.inf)
+    expected = reference([1.0] * 4, gradients.tolist(), 0.05, clip=math.inf)
+    assert free == pytest.approx(expected, rel=1e-5)
+    assert free != pytest.approx(trained(start, gradients, 0.05), rel=1e-3)
 
 
 def test_decay_is_the_square_of_the_present_rate() -> None:

@@ -8,10 +8,16 @@ from torch import nn
 
 from lmzoo.errors import UsageError
 from lmzoo.models.gpt import GPT
+from lmzoo.models.palm import PaLM
 from lmzoo.models.recurrent import LSTM
 from lmzoo.registry import models
 from lmzoo.training.freezing import Freezing
-from lmzoo.training.optimizers import WarmupCosine, hidden_matrices, use
+from lmzoo.training.optimizers import (
+    WarmupCosine,
+    hidden_matrices,
+    needs_whole_matrices,
+    use,
+)
 
 MUON = {
     "class_path": "lmzoo.training.muon.Muon",
@@ -139,6 +145,117 @@ def test_fused_matrices_say_their_parts(
     assert fused
     assert all(len(r) == stacks for r in fused)
     assert all(sum(r) == len(p) for p, r in rows.items())
+
+
+@pytest.mark.parametrize("name", ["mingru", "mamba2"])
+def test_a_depthwise_kernel_is_no_matrix(name: str) -> None:
+    model = models.load(name)(7, 8, d_model=8, num_layers=2)
+    names = {id(p): key for key, p in model.named_parameters()}
+    kernels = {key for key in names.values() if key.endswith("conv.weight")}
+    assert len(kernels) == 2
+    orthogonalised = {names[id(p)] for p in hidden_matrices(model)}
+    assert not orthogonalised & kernels
+    assert "layers.0.project.weight" in orthogonalised  # the control
+    decays = {
+        names[id(p)]: group.get("weight_decay") != 0.0
+        for group in model.parameter_groups()
+        for p in group["params"]
+    }
+    assert not any(decays[key] for key in kernels)
+    assert decays["layers.0.project.weight"]
+
+
+def test_a_convolution_over_channels_is_a_matrix() -> None:
+    model = models.load("conv")(7, 8, d_model=8, num_layers=1)
+    assert any(p.ndim == 3 for p in hidden_matrices(model))
+
+
+def palm_trained(fused: bool, spec: dict) -> dict[str, torch.Tensor]:
+    """A parallel PaLM after three steps, its projections by name, however held."""
+    torch.manual_seed(0)
+    model = PaLM(11, 8, d_model=8, num_layers=1, block="parallel", bias=True)
+    names = {"q": 8, "k": 8, "v": 8, "gate": 24, "up": 24}
+    scale = torch.cat([torch.full((n,), 3.0**i) for i, n in enumerate(names.values())])
+    joint = model.get_submodule("layers.0.inputs.joint")
+    with torch.no_grad():  # parts of very different sizes
+        joint.weight.mul_(scale[:, None])
+        joint.bias.normal_().mul_(scale)
+    if not fused:
+        apart = PaLM(
+            11, 8, d_model=8, num_layers=1, block="parallel", bias=True, fused=False
+        )
+        apart.load_state_dict(model.state_dict(), strict=False)
+        for kind in ("weight", "bias"):
+            parts = joint.get_parameter(kind).split(list(names.values()))
+            for name, part in zip(names, parts, strict=True):
+                target = apart.get_parameter(f"layers.0.inputs.{name}.{kind}")
+                target.data.copy_(part)
+        model = apart
+    use(model.double(), spec, None)  # else Adam's kind divides rounding by rounding
+    optimizer = model.configure_optimizers()
+    tokens = torch.randint(11, (4, 9), generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.loss(model(tokens[:, :-1]), tokens[:, 1:]).backward()
+        optimizer.step()
+    found = {key: p.detach() for key, p in model.named_parameters()}
+    for kind in ("weight", "bias"):
+        if fused:
+            parts = found.pop(f"layers.0.inputs.joint.{kind}").split([*names.values()])
+            keys = [f"layers.0.inputs.{name}.{kind}" for name in names]
+            found |= dict(zip(keys, parts, strict=True))
+    return found
+
+
+def test_adafactor_trains_a_fused_matrix_as_its_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = {"class_path": "lmzoo.training.adafactor.Adafactor"}
+    fused, apart = palm_trained(True, spec), palm_trained(False, spec)
+    assert fused.keys() == apart.keys()
+    assert all((fused[key] - apart[key]).abs().max() < 1e-6 for key in fused)
+    monkeypatch.setattr(PaLM, "stacked", lambda self: {})  # the control
+    control = palm_trained(True, spec)
+    for kind in ("weight", "bias"):
+        key = f"layers.0.inputs.q.{kind}"
+        assert (control[key] - apart[key]).abs().max() > 1e-3
+
+
+class Own(torch.optim.SGD):
+    """A plugin's optimizer with an argument of that name, and no say on matrices."""
+
+    def __init__(self, params, lr: float = 0.1, hidden: int = 3) -> None:
+        super().__init__(params, lr)
+        self.hidden = hidden
+
+
+def test_an_argument_of_a_strangers_optimizer_is_left_alone() -> None:
+    model = GPT(7, 8, d_model=8, num_layers=1, num_heads=2)
+    path = f"{Own.__module__}.Own"
+    use(model, {"class_path": path, "init_args": {"hidden": 5}}, None)
+    assert model.configure_optimizers().hidden == 5
+    assert not needs_whole_matrices(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "whole"),
+    [
+        (MUON["class_path"], True),
+        ("torch.optim.Muon", True),
+        ("torch.optim.Adafactor", True),
+        ("lmzoo.training.adafactor.Adafactor", False),
+        ("torch.optim.AdamW", False),
+    ],
+)
+def test_which_optimizers_look_at_whole_matrices(path: str, whole: bool) -> None:
+    assert needs_whole_matrices(path) is whole
+
+
+def test_torchs_muon_is_refused_in_favour_of_the_name() -> None:
+    model = GPT(7, 8, d_model=8, num_layers=1, num_heads=2)
+    use(model, {"class_path": "torch.optim.Muon"}, None)
+    with pytest.raises(UsageError, match="give --optimizer muon"):
+        model.configure_optimizers()
 
 
 def test_muon_without_a_matrix_to_orthogonalise_is_refused_in_one_line() -> None:

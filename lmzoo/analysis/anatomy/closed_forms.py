@@ -226,6 +226,7 @@ def _palm(
     tie_embeddings: bool,
     **rest: Any,
 ) -> int:
+    kind = rest["norm"]  # else the function's name
     d_head = d_model // num_heads if d_head is None else d_head
     keys = d_head * (num_heads if num_kv_heads is None else num_kv_heads)
     d_hidden = hidden_width(mlp, d_model) if d_hidden is None else d_hidden
@@ -234,9 +235,10 @@ def _palm(
     written = linear(num_heads * d_head, d_model, bias) + linear(
         d_hidden, d_model, bias
     )
-    layer = norms * norm(d_model, False) + linear(d_model, read, bias) + written
+    one = norm(d_model, bias and kind == "layer")
+    layer = norms * one + linear(d_model, read, bias) + written
     positions = (position == "learned") * embedding(context_length, d_model)
-    body = positions + num_layers * layer + norm(d_model, False)
+    body = positions + num_layers * layer + one
     return body + ends(vocab_size, d_model, tie_embeddings=tie_embeddings)
 
 
