@@ -28,7 +28,7 @@ RECIPES = {
     "--samples.length 8",
     "muon": f"--model gpt {SMALL} --optimizer muon --lr_scheduler wsd",
     "adafactor": f"--model gpt {SMALL} --optimizer adafactor --lr_scheduler rsqrt "
-    "--lr_scheduler.constant_steps 4",
+    "--lr_scheduler.constant_steps 4 --optimizer.clip_threshold null",
     "muon-lstm": "--model lstm --model.d_model 16 --model.d_hidden 16 "
     "--model.context_length 16 --data.batch_size 4 --samples.length 8 "
     """--optimizer muon --freeze.rates {"*ih*":0.5}""",

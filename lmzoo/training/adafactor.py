@@ -28,8 +28,8 @@ class Adafactor(Optimizer):
     Both root mean squares are of a parameter, or of each part of one that is several on
     top of one another: a fused matrix learns as its parts would alone. PaLM clips the
     norm of the whole gradient at 1, which is the Trainer's ``gradient_clip_val``; that
-    updates are clipped besides is Shazeer & Stern's (section 6), is not named in PaLM's
-    section 5, and is off with ``clip_threshold=inf``.
+    updates are clipped besides is Shazeer & Stern's, is not named in PaLM's section 5,
+    and is off with ``clip_threshold=None``.
 
     Args:
         params: parameter groups.
@@ -39,7 +39,7 @@ class Adafactor(Optimizer):
         beta1: share of the earlier steps in a step; 0 for none.
         decay: exponent of the second moment's b2, negative.
         clip_threshold: largest root mean square of an update before it is scaled;
-            ``inf`` for no such clipping.
+            None for no such clipping.
         weight_decay: of matrices, times the square of the present rate.
 
     Raises:
@@ -55,7 +55,7 @@ class Adafactor(Optimizer):
         lr: float = 1e-2,
         beta1: float = 0.9,
         decay: float = -0.8,
-        clip_threshold: float = 1.0,
+        clip_threshold: float | None = 1.0,
         weight_decay: float = 1.0,
     ) -> None:
         if not 0 < lr < float("inf") or not 0 <= beta1 < 1 or not decay < 0:
@@ -63,7 +63,8 @@ class Adafactor(Optimizer):
                 f"expected lr > 0, beta1 in [0, 1) and decay < 0, given {lr}, {beta1}, "
                 f"{decay}"
             )
-        if not clip_threshold > 0 or not weight_decay >= 0:
+        clips = clip_threshold is not None
+        if (clips and not clip_threshold > 0) or not weight_decay >= 0:
             raise ValueError(
                 f"expected clip_threshold > 0 and weight_decay >= 0, given "
                 f"{clip_threshold}, {weight_decay}"
@@ -99,7 +100,8 @@ class Adafactor(Optimizer):
         forget = float(state["step"]) ** group["decay"]  # 1 - b2
         second = state["second"].lerp_(grad.square() + EPSILON, forget)
         update, rows = grad * second.rsqrt(), self._rows.get(parameter)
-        update /= (_rms(update, rows) / group["clip_threshold"]).clamp(min=1)
+        if group["clip_threshold"] is not None:
+            update /= (_rms(update, rows) / group["clip_threshold"]).clamp(min=1)
         update *= rate * _rms(parameter, rows).clamp(min=LEAST_SCALE)
         if group["beta1"]:
             update = state["first"].lerp_(update, 1 - group["beta1"])

@@ -33,7 +33,7 @@ class Muon(Optimizer):
         params: parameter groups.
         hidden: matrices that are orthogonalised -> the rows of each part; filled in by
             the model. Those of no group are left alone, kernels of a convolution count
-            as (out, in x width).
+            as (out, in x width); a depthwise one is AdamW's.
         lr: rate of the orthogonalised updates; one has a spectral norm of about
             lr x sqrt(max(1, rows / columns)).
         adamw_lr: rate of embeddings, head, norms and biases.
