@@ -3,8 +3,8 @@
 OMP_NUM_THREADS=1 python benchmarks/scaling.py --path input.txt --write
 
 Measured: seconds per token and bytes handed to collective operations in a training step
-of gpt in 1, 2 and 4 processes (torchrun, gloo), weights copied (ddp) and shared out
-(fsdp2); what blocks that are run again save. Bytes are counted where the operations are
+of gpt in 1, 2 and 4 processes (torchrun, gloo), weights copied (ddp) and sharded
+(fsdp2); what activation checkpointing saves. Bytes are counted where the operations are
 called, not computed. Projected: the arithmetic of docs/scaling.md for gpt2 and palm-8b,
 every assumption an option: the defaults are an H100's and their sources stand there.
 ``--projection`` prints that alone.
@@ -30,13 +30,16 @@ from torch.utils._pytree import tree_leaves
 from lmzoo.compare.surroundings import commit, machine
 from lmzoo.models.gpt import GPT
 from lmzoo.models.palm import PaLM
+from lmzoo.training.activation_checkpointing import recompute_blocks, recomputed_flops
 from lmzoo.training.checkpoints import versions
-from lmzoo.training.recomputing import recompute_blocks
 
 RESULT = Path(__file__).parent / "results" / "scaling.md"
 CONTENDERS = [(1, "auto"), (2, "ddp"), (2, "fsdp2"), (4, "ddp"), (4, "fsdp2")]
 WARM = 3  # steps before the first that counts
 BYTES = 4  # of a weight, a gradient, each of Adam's two moments: all float32
+GATHERED = 3  # blocks in flight: two with whole weights, one with whole gradients
+PER_BLOCK = 34  # bytes per token and width that a block keeps (Korthikanti et al. 2022)
+PER_LOGIT = 14, 18  # bytes: see docs/scaling.md
 
 
 # ---- measured ------------------------------------------------------------------------
@@ -52,7 +55,7 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Note what is sent, then send it."""
+        """Note what is handed over, then hand it over."""
         space, _, name = func.name().partition("::")
         result = func(*args, **(kwargs or {}))
         if "c10d" in space and "wait" not in name:
@@ -145,7 +148,7 @@ def measure(
 
 
 def kept(given: argparse.Namespace, again: bool) -> int:
-    """Bytes that a forward pass keeps for the way back, weights apart."""
+    """Bytes that a forward pass keeps for the backward pass, weights apart."""
     model, stored = small(given, 65), {}
     if again:
         recompute_blocks(model)
@@ -173,7 +176,7 @@ def measured(given: argparse.Namespace) -> str:
             if contender[0] <= given.processes:
                 found.append(measure(given, *contender))
     rows = [
-        "| processes | weights | us per token | against one process | "
+        "| processes | strategy | us per token | against one process | "
         "payload of a step, bytes | of the weights' bytes |",
         "|---|---|---|---|---|---|",
     ]
@@ -197,10 +200,10 @@ def measured(given: argparse.Namespace) -> str:
     ratio = statistics.median(b / a for a, b in zip(plain, again, strict=True))
     rows += [
         "",
-        "| blocks | bytes kept for the way back | time of a step |",
+        "| activation checkpointing | bytes kept for backward | time of a step |",
         "|---|---|---|",
-        f"| as they are | {kept(given, False):,} | 1 |",
-        f"| run again | {kept(given, True):,} | {ratio:.2f} |",
+        f"| no | {kept(given, False):,} | 1 |",
+        f"| yes | {kept(given, True):,} | {ratio:.2f} |",
     ]
     return "\n".join(rows)
 
@@ -214,70 +217,142 @@ class Job:
 
     name: str
     parameters: int
-    flops_per_token: float  # of the model, forward and backward
+    outside: int  # of them, in no block: embeddings, the last norm, the head
+    blocks: int
+    width: int
+    vocab_size: int
+    flops_per_token: int  # of the model, forward and backward
+    again_per_token: int  # FLOPs that activation checkpointing spends twice
     context: int
-    windows: int  # of a card in a step
-    shared: bool  # fsdp2; else ddp
-    again: bool  # blocks are run a second time
+    windows: int  # of a GPU in a step
+    sharded: bool  # fsdp2; else ddp
+    checkpointing: bool  # blocks run a second time
+
+    @property
+    def tokens(self) -> int:
+        """Of a GPU in a step."""
+        return self.windows * self.context
+
+
+def job(name: str, model: GPT | PaLM, windows: int, sharded: bool) -> Job:
+    """Sizes and costs from the model's own closed forms; sharded: checkpointing too."""
+    if sharded:
+        recompute_blocks(model)
+    blocks = model.stack()
+    inside = sum(p.numel() for block in blocks for p in block.parameters())
+    size = sum(p.numel() for p in model.parameters())
+    context = model.context_length
+    return Job(
+        name=name,
+        parameters=size,
+        outside=size - inside,
+        blocks=len(blocks),
+        width=model.token_embedding.embedding_dim,
+        vocab_size=model.vocab_size,
+        flops_per_token=model.flops_per_token(context),
+        again_per_token=recomputed_flops(model, context),
+        context=context,
+        windows=windows,
+        sharded=sharded,
+        checkpointing=sharded,
+    )
 
 
 def jobs(given: argparse.Namespace) -> list[Job]:
-    """The two models, from their own closed forms; built without numbers."""
+    """The two models, built without numbers."""
     with torch.device("meta"):
         gpt2, palm = GPT.from_preset("gpt2"), PaLM.from_preset("palm-8b")
-    told = []
-    for name, model, windows, shared in (
-        ("gpt2", gpt2, given.gpt2_windows, False),
-        ("palm-8b", palm, given.palm_windows, True),
-    ):
-        context = model.context_length
-        size = sum(p.numel() for p in model.parameters())
-        flops = model.flops_per_token(context)
-        told.append(Job(name, size, flops, context, windows, shared, shared))
-    return told
+    return [
+        job("gpt2", gpt2, given.gpt2_windows, False),
+        job("palm-8b", palm, given.palm_windows, True),
+    ]
 
 
-def project(job: Job, cards: int, given: argparse.Namespace) -> list[str]:
+def memory(job: Job, gpus: int) -> dict[str, tuple[float, float]]:
+    """Bytes that one GPU holds at most, at least and at most of the estimate.
+
+    See docs/scaling.md for what is counted; nothing here was measured.
+    """
+    state = 4 * BYTES * job.parameters / (gpus if job.sharded else 1)
+    per_block = BYTES * (job.parameters - job.outside) / job.blocks
+    if job.sharded and gpus > 1:
+        whole = 2 * BYTES * job.outside + GATHERED * per_block
+    else:  # ddp copies the gradients into buckets of its own
+        whole = BYTES * job.parameters if gpus > 1 else 0.0
+    inside = job.tokens * job.width * PER_BLOCK  # of one block
+    inputs = job.tokens * job.width * BYTES * job.blocks
+    kept = inputs + inside if job.checkpointing else job.blocks * inside
+    logits = [job.tokens * job.vocab_size * each for each in PER_LOGIT]
+    found = {
+        "state": (state, state),
+        "whole": (whole, whole),
+        "activations": (kept, kept),
+        "logits": (logits[0], logits[1]),
+    }
+    return found | {
+        "sum": (
+            sum(least for least, _ in found.values()),
+            sum(most for _, most in found.values()),
+        )
+    }
+
+
+def seconds(job: Job, gpus: int, given: argparse.Namespace) -> tuple[float, float]:
+    """Computing and communicating, of one step."""
+    flops = job.tokens * (job.flops_per_token + job.again_per_token)
+    compute = flops / (given.peak * given.utilisation)
+    link = given.node_link if gpus <= given.per_node else given.network
+    return compute, communicated(job, gpus) / link
+
+
+def communicated(job: Job, gpus: int) -> float:
+    """Bytes that each GPU sends in a step, in a ring."""
+    return (gpus - 1) / gpus * BYTES * job.parameters * (3 if job.sharded else 2)
+
+
+def project(job: Job, gpus: int, given: argparse.Namespace) -> list[str]:
     """One row: the arithmetic of docs/scaling.md."""
-    tokens = job.windows * job.context  # of one card
-    done = job.flops_per_token * (4 / 3 if job.again else 1)
-    compute = tokens * done / (given.peak * given.utilisation)
-    weights = BYTES * job.parameters
-    part = (cards - 1) / cards
-    sent = part * weights * (3 if job.shared else 2)  # by each card, in a ring
-    link = given.node_link if cards <= given.per_node else given.network
-    moving = sent / link
-    least, most = max(compute, moving), compute + moving
-    held = 4 * weights / (cards if job.shared else 1)
-    rate = [cards * tokens / seconds for seconds in (most, least)]
-    model_flops = tokens * job.flops_per_token / given.peak
+    compute, communication = seconds(job, gpus, given)
+    least, most = max(compute, communication), compute + communication
+    peak = job.tokens * job.flops_per_token / given.peak
+    rates = [gpus * job.tokens / time for time in (most, least)]
+    held = memory(job, gpus)
     return [
         job.name,
-        f"{cards}",
-        "fsdp2" if job.shared else "ddp",
-        f"{cards * tokens:,}",
-        f"{held / 1e9:.1f}",
+        f"{gpus}",
+        "fsdp2" if job.sharded else "ddp",
+        f"{gpus * job.tokens:,}",
+        *(_range(*(size / 1e9 for size in sizes), ".1f") for sizes in held.values()),
         f"{compute * 1e3:,.0f}",
-        f"{sent / 1e9:.2f}",
-        f"{moving * 1e3:,.0f}",
-        f"{rate[0]:,.0f} to {rate[1]:,.0f}",
-        f"{model_flops / most:.0%} to {model_flops / least:.0%}",
-        f"{compute / most:.0%} to {compute / least:.0%}",
+        f"{communicated(job, gpus) / 1e9:.2f}",
+        f"{communication * 1e3:,.0f}",
+        _range(*rates, ",.0f"),
+        _range(peak / most, peak / least, ".0%"),
+        _range(compute / most, compute / least, ".0%"),
     ]
+
+
+def _range(least: float, most: float, form: str) -> str:
+    one, other = f"{least:{form}}", f"{most:{form}}"
+    return one if one == other else f"{one} to {other}"
 
 
 HEADS = (
     "model",
     "GPUs",
-    "weights",
+    "strategy",
     "tokens a step",
-    "GB of state a GPU",
+    "state, GB",
+    "gathered or copied, GB",
+    "activations, GB",
+    "logits, GB",
+    "sum a GPU, GB",
     "compute, ms",
-    "GB sent a GPU",
-    "sending, ms",
+    "sent by a GPU, GB",
+    "communication, ms",
     "tokens/s",
     "MFU",
-    "of linear",
+    "scaling efficiency",
 )
 
 
@@ -285,8 +360,8 @@ def projected(given: argparse.Namespace) -> str:
     """The table of the projection."""
     rows = [f"| {' | '.join(HEADS)} |", "|" + "---|" * len(HEADS)]
     for job in jobs(given):
-        for cards in given.cards:
-            rows.append(f"| {' | '.join(project(job, cards, given))} |")
+        for gpus in given.gpus:
+            rows.append(f"| {' | '.join(project(job, gpus, given))} |")
     return "\n".join(rows)
 
 
@@ -313,8 +388,8 @@ Projected, see docs/scaling.md:
 """
 
 
-def main() -> None:
-    """Measure, project, print and write."""
+def options() -> argparse.ArgumentParser:
+    """The command line; what a projection assumes is all there."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -330,13 +405,19 @@ def main() -> None:
     parser.add_argument("--node_link", type=float, default=450e9, help="bytes/s out")
     parser.add_argument("--network", type=float, default=50e9, help="bytes/s of a GPU")
     parser.add_argument("--per_node", type=int, default=8, help="GPUs")
-    parser.add_argument("--cards", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--gpt2_windows", type=int, default=32, help="of a GPU")
     parser.add_argument("--palm_windows", type=int, default=4, help="of a GPU")
     parser.add_argument("--projection", action="store_true", help="nothing measured")
     parser.add_argument("--write", action="store_true", help="the page in results/")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Measure, project, print and write."""
+    parser = options()
     given = parser.parse_args()
     if given.work:
         work(given)

@@ -45,7 +45,8 @@ RECIPES = {
         for carried in (False, True)
     },
     "ema": f"--model gpt {SMALL} --model.dropout 0.2 --ema.decay 0.9",
-    "batch-schedule": f"""--model gpt {SMALL} --data.batch_schedule {{"4":6,"11":2}} """
+    "batch-size-schedule": f"--model gpt {SMALL} "
+    """--data.batch_size_schedule {"4":6,"11":2} """
     "--trainer.accumulate_grad_batches 2",
 }
 

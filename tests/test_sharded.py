@@ -1,7 +1,8 @@
-"""Any number of processes, weights copied or shared out: one run, one kind of file."""
+"""Any number of processes, weights copied or sharded: one run, one kind of file."""
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ MODELS = {
 FSDP2 = "--trainer.strategy fsdp2"
 
 
-def tell_shares() -> None:
+def tell_shards() -> None:
     """Have a process say how much of the weights it holds once training begins."""
     from lmzoo.training.sharded import FullySharded
 
@@ -34,6 +35,26 @@ def tell_shares() -> None:
         print(f"\nholds {sum(part for part, _ in held)} of", sum(n for _, n in held))
 
     FullySharded.setup = spy  # type: ignore[method-assign]
+
+
+def count_blocks() -> None:
+    """Have a process say how often its first backward pass ran the one block again."""
+    from lmzoo.training.sharded import FullySharded
+
+    backward, again = FullySharded.backward, Counter()
+
+    def note(*_: object) -> None:
+        again["run"] += 1
+
+    def spy(self: FullySharded, *rest: object, **more: object) -> object:
+        first = next(m for m in self.model.stack()[0].modules() if not [*m.children()])
+        handle = first.register_forward_hook(note)
+        found = backward(self, *rest, **more)  # type: ignore[arg-type]
+        handle.remove()
+        print(f"\nrun again {again.pop('run', 0)} times")
+        return found
+
+    FullySharded.backward = spy  # type: ignore[method-assign, assignment]
 
 
 def fit(
@@ -100,13 +121,13 @@ def pair(
     text: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[str, Path, Path]:
-    """A model's name, its run in one process, and in two with shared-out weights."""
+    """A model's name, its run in one process, and in two that shard the weights."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     one = begin(name, text, folder / "one", 1)
-    return name, one, begin(name, text, folder / "two", 2, FSDP2, tell_shares)
+    return name, one, begin(name, text, folder / "two", 2, FSDP2, tell_shards)
 
 
-def test_two_that_share_the_weights_learn_what_one_learns(
+def test_two_that_shard_the_weights_learn_what_one_learns(
     pair: tuple[str, Path, Path], text: Path, tmp_path: Path
 ) -> None:
     name, one, two = pair
@@ -114,6 +135,18 @@ def test_two_that_share_the_weights_learn_what_one_learns(
     assert gap(one, two) <= 1e-5 < 1e-3 < gap(one, other)
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
     assert losses(other) != pytest.approx(losses(one), abs=1e-5)
+
+
+def test_blocks_that_are_run_again_learn_the_same(
+    pair: tuple[str, Path, Path], text: Path, tmp_path: Path
+) -> None:
+    name, one, _ = pair
+    more = f"{FSDP2} --activation_checkpointing true"
+    again = begin(name, text, tmp_path / "again", 2, more, count_blocks)
+    assert gap(one, again) <= 1e-5
+    assert losses(again) == pytest.approx(losses(one), abs=1e-5)
+    told = (tmp_path / "again.log.1").read_text()
+    assert "run again 1 times" in told  # the control: blocks ran twice in a step
 
 
 def test_each_process_holds_half(pair: tuple[str, Path, Path]) -> None:
@@ -176,7 +209,7 @@ def test_adafactor_needs_no_whole_matrix(text: Path, tmp_path: Path) -> None:
     """Its root mean squares are of all processes' rows, a fused matrix's by part."""
     how = "--optimizer adafactor"
     one = begin("palm", text, tmp_path / "one", 1, how)
-    two = begin("palm", text, tmp_path / "two", 2, f"{how} {FSDP2}", tell_shares)
+    two = begin("palm", text, tmp_path / "two", 2, f"{how} {FSDP2}", tell_shards)
     adamw = begin("palm", text, tmp_path / "adamw", 1)
     assert gap(one, two) <= 1e-5 < 1e-3 < gap(one, adamw)
     assert losses(two) == pytest.approx(losses(one), abs=1e-5)
@@ -190,7 +223,7 @@ def test_adafactor_needs_no_whole_matrix(text: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--model gpt --trainer.strategy fsdp", "fsdp2 shares the weights out"),
+        ("--model gpt --trainer.strategy fsdp", "fsdp2 shards the weights"),
         ("--model gpt --trainer.strategy deepspeed_stage_2", "give ddp"),
         ("--model gpt --trainer.strategy ddp_spawn", "give ddp"),
         (f"--model lstm {FSDP2}", "LSTM is no stack of blocks"),

@@ -40,7 +40,7 @@ FIXED = (
     "seed_everything",
 )
 # in an identity only if given
-LATER = ("freeze.", "ema.", "spike_guard.", "data.batch_schedule")
+LATER = ("freeze.", "ema.", "spike_guard.", "data.batch_size_schedule")
 FREE = (
     "trainer.max_steps",
     "trainer.val_check_interval",
@@ -217,8 +217,8 @@ def identify(config: Any, plan: Plan) -> dict[str, Any]:
         for key, value in (spec.get("init_args") or {}).items():
             flat[f"{section}.{key}"] = value
     flat["data.name"] = data_modules.name_of_path(config.data.class_path)
-    if not flat.get("data.batch_schedule"):
-        flat.pop("data.batch_schedule", None)
+    if not flat.get("data.batch_size_schedule"):
+        flat.pop("data.batch_size_schedule", None)
     state = flat.pop("data.tokenizer_state", None)
     if state:
         flat["data.tokenizer_state"] = digest(state)

@@ -24,7 +24,8 @@ on what
   --data.corpus NAME         kjv (default), pydoc, pysource, tinyshakespeare
   --data.path PATH           a file, folder or glob: txt, md, csv, jsonl, each also .gz
   --data.tokenizer KIND      char (default), word, byte, bpe, or a tokenizer.json
-  --data.batch_size N        windows in a batch; --data.batch_schedule '{"STEPS": N}'
+  --data.batch_size N        windows in a batch
+  --data.batch_size_schedule '{"STEPS": N}'   another size from that step on
   --data.val_fraction F      0.05; --data.test_fraction F
 
 for how long, how fast

@@ -55,6 +55,11 @@ def _polished(message: str) -> str:
         message,
     )
     message = re.sub(
+        r"invalid literal for int\(\) with base 10: '(.*?)'",  # a key of a mapping
+        r"expected a whole number, given \1",
+        message,
+    )
+    message = re.sub(
         r"Expected an? (\w+)\. Got value: ", r"expected \1, given ", message
     )
     message = re.sub(

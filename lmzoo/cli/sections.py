@@ -108,8 +108,8 @@ def add_sections(parser: LightningArgumentParser, model: type, optimizer: str) -
         "--activation_checkpointing",
         type=bool,
         default=False,
-        help="Keep no activations inside a block, compute them again going back: less "
-        "memory, one more forward pass, the same figures.",
+        help="Keep the input of each block alone, and run it again in the backward "
+        "pass: less memory, one more forward pass, the same figures.",
     )
     for source, target in getattr(model, "linked", Member.linked).items():
         parser.link_arguments(

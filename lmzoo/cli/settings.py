@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.report import has
 from lmzoo.errors import UsageError
+from lmzoo.text.sizes import BatchSizes
 from lmzoo.training.budget import KINDS
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.optimizers import needs_whole_matrices
@@ -110,7 +111,7 @@ def _settle_strategy(strategy: Any) -> None:
     given = given["class_path"] if isinstance(given, dict) else str(given)
     if given in STRATEGIES or given.endswith(".DDPStrategy"):
         return
-    hint = f"{SHARDED} shares the weights out" if "fsdp" in given else "give ddp"
+    hint = f"{SHARDED} shards the weights" if "fsdp" in given else "give ddp"
     raise UsageError(
         f"--trainer.strategy {given}: its processes or its files are none that a run "
         f"folder could be kept of; {hint} (one of {', '.join(STRATEGIES)})"
@@ -181,8 +182,8 @@ def require_devices(
         seconds: a budget of time.
 
     Raises:
-        UsageError: a counting model, a batch that cannot be shared out, or a budget
-            that each process would measure for itself.
+        UsageError: a counting model, a batch that does not divide, or a budget that
+            each process would measure for itself.
     """
     if processes == 1:
         return
@@ -196,16 +197,13 @@ def require_devices(
             f"{type(model).__name__} counts in one process, and {processes} were "
             f"asked for; give --trainer.devices 1"
         )
-    size = getattr(data, "batch_size", processes)
-    if size % processes:
-        raise UsageError(
-            f"--data.batch_size {size}: it is shared out over {processes} processes; "
-            f"give a multiple of {processes}"
-        )
+    if size := getattr(data, "batch_size", None):
+        schedule = getattr(data, "batch_size_schedule", None)
+        BatchSizes(size, schedule).require_multiples(processes)
 
 
-def require_shareable(model: Any, config: Namespace) -> None:
-    """Refuse what cannot work on shares of weights.
+def require_shardable(model: Any, config: Namespace) -> None:
+    """Refuse what cannot work on sharded weights.
 
     Raises:
         UsageError: no stack of blocks, an optimizer that looks at whole matrices, or an
@@ -214,14 +212,14 @@ def require_shareable(model: Any, config: Namespace) -> None:
     given = f"--trainer.strategy {SHARDED}"
     if not model.stack():
         raise UsageError(
-            f"{given}: {type(model).__name__} is no stack of blocks to share out one "
-            f"by one; give --trainer.strategy ddp"
+            f"{given}: {type(model).__name__} is no stack of blocks to shard one by "
+            f"one; give --trainer.strategy ddp"
         )
     optimizer = (plain(config.optimizer) or {}).get("class_path")
     if optimizer and needs_whole_matrices(optimizer):
         raise UsageError(
             f"{given}: {optimizer} looks at whole matrices, of which each process has "
-            f"a share; give --optimizer adamw"
+            f"a shard; give --optimizer adamw"
         )
     if config.get("ema.decay") is not None:
         raise UsageError(f"{given}: --ema.decay averages whole weights; leave it out")

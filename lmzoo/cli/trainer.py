@@ -31,6 +31,7 @@ from lmzoo.errors import UsageError
 from lmzoo.models.member import Member
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import budget, optimizers, restoring
+from lmzoo.training.activation_checkpointing import recompute_blocks
 from lmzoo.training.averaging import AveragedWeights
 from lmzoo.training.checkpoints import VerifiedCheckpointIO
 from lmzoo.training.distillation import teach
@@ -38,7 +39,6 @@ from lmzoo.training.frozen_features import FrozenFeatures
 from lmzoo.training.health import HealthReport
 from lmzoo.training.probes import misshapen, refusal
 from lmzoo.training.progress import TrainingProgress
-from lmzoo.training.recomputing import recompute_blocks
 from lmzoo.training.telemetry import MetricsFile, Telemetry
 from lmzoo.training.warm_start import keeps_vocabulary, warm_start
 from lmzoo.training.watcher import Unprofiled
@@ -178,7 +178,7 @@ class TrainCLI(LightningCLI):
         plugins = plugins if isinstance(plugins, list) else [plugins]
         trainer["plugins"] = [*plugins, VerifiedCheckpointIO()]
         if trainer["strategy"] == settings.SHARDED:
-            settings.require_shareable(self.model, self.config[self.command])
+            settings.require_shardable(self.model, self.config[self.command])
             # torch.distributed.fsdp is heavy
             from lmzoo.training.sharded import FullySharded
 
@@ -262,10 +262,10 @@ class TrainCLI(LightningCLI):
 
     def _per_step(self, kind: str, amount: float, trainer: dict[str, Any]) -> float:
         """What one optimizer step takes of a budget."""
-        if getattr(self.datamodule, "batch_schedule", None):
+        if getattr(self.datamodule, "batch_size_schedule", None):
             raise UsageError(
-                f"--budget.{kind}: steps under --data.batch_schedule are of several "
-                f"sizes; give --trainer.max_steps"
+                f"--budget.{kind}: steps under --data.batch_size_schedule are of "
+                f"several sizes; give --trainer.max_steps"
             )
         windows = self.datamodule.batch_size * trainer["accumulate_grad_batches"]
         tokens = windows * self.model.context_length

@@ -59,18 +59,16 @@ class Watch:
                 gradient scaler leaves such steps out.
         """
         loss, self._loss = self._loss, None
-        several = getattr(trainer, "world_size", 1) > 1
         scaler = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
+        # of several processes each has a loss of its own, and all the same gradient
+        several = getattr(trainer, "world_size", 1) > 1
+        seen = norm if loss is None or several else norm + loss.to(norm)
         if can_hold(optimizer, norm) and scaler is None and not sharded:
-            # of several processes each has a loss of its own, and all the same gradient
-            seen = norm if loss is None or several else norm + loss.to(norm)
             self.hold(optimizer, seen, trainer.global_step)
             if (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0:
                 self.require_finite(trainer)
             return True
-        finite = bool(torch.isfinite(norm if loss is None else norm + loss.to(norm)))
-        if several:
-            finite = trainer.strategy.reduce_boolean_decision(finite)
+        finite = bool(torch.isfinite(seen))
         self._skipped = 0 if finite else self._skipped + 1
         if self._skipped and (scaler is None or self._skipped >= PATIENCE_OF_SCALER):
             what = "the gradient is not finite"

@@ -43,7 +43,7 @@ class TextDataModule(LightningDataModule):
         test_fraction: share of the text, at its end, for the final test.
         context_length: tokens in a training window.
         batch_size: windows in a training batch, over all processes.
-        batch_schedule: optimizer steps -> windows in a batch from then on, as
+        batch_size_schedule: optimizer steps -> windows in a batch from then on, as
             {50000: 1024, 115000: 2048} after a batch_size of 512 (PaLM's, Chowdhery et
             al. 2022, arXiv 2204.02311).
         eval_batch_size: windows in an evaluation batch, over all processes.
@@ -84,7 +84,7 @@ class TextDataModule(LightningDataModule):
         test_fraction: float = 0.05,
         context_length: int = 64,
         batch_size: int = 16,
-        batch_schedule: dict[int, int] | None = None,
+        batch_size_schedule: dict[int, int] | None = None,
         eval_batch_size: int = 64,
         order: Order = "random",
         max_train_tokens: int | None = None,
@@ -103,7 +103,7 @@ class TextDataModule(LightningDataModule):
         if seed >= 1 << 32:
             raise UsageError(f"--data.seed {seed}: give a number below 2**32")
         one_of(get_args(Order), order=order)
-        BatchSizes(batch_size, batch_schedule)  # refused now
+        BatchSizes(batch_size, batch_size_schedule)  # refused now
         self.settings = Settings(
             corpus=corpus,
             path=path,
@@ -126,7 +126,7 @@ class TextDataModule(LightningDataModule):
         )
         self.context_length = context_length
         self.batch_size = batch_size
-        self.batch_schedule = batch_schedule
+        self.batch_size_schedule = batch_size_schedule
         self.eval_batch_size = eval_batch_size
         self.order = order
         self.seed = seed
@@ -288,7 +288,17 @@ class TextDataModule(LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def setup(self, stage: str | None = None) -> None:
-        """Prepare the tokens, and refuse splits without room for one window."""
+        """Prepare the tokens, and refuse what could not be trained or measured on.
+
+        Raises:
+            UsageError: a split without room for one window, or a schedule of sizes for
+                rows whose number is fixed.
+        """
+        if stage == "fit" and self.batch_size_schedule and self.order == "stream":
+            raise UsageError(
+                "--data.batch_size_schedule: the rows of a carried state do not change "
+                "their number; leave it out"
+            )
         if stage in (None, "fit"):
             self._require("training", "train", self.context_length + 1)
         if stage in (None, "fit", "validate") and self.settings.val_fraction:
@@ -299,11 +309,6 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> WindowLoader:
         """Endless batches from ``position`` on."""
         rank, world_size = self._rank()
-        if self.batch_schedule and self.order == "stream":
-            raise UsageError(
-                "--data.batch_schedule: the rows of a carried state do not change "
-                "their number; leave it out"
-            )
         batches = getattr(self.trainer, "accumulate_grad_batches", 1)
         self._train_loader = WindowLoader(
             self.train_tokens,
@@ -314,7 +319,7 @@ class TextDataModule(LightningDataModule):
             self.position,
             rank,
             world_size,
-            BatchSizes(self.batch_size, self.batch_schedule, batches),
+            BatchSizes(self.batch_size, self.batch_size_schedule, batches),
         )
         self._train_loader.left_out = self._left_out
         return self._train_loader

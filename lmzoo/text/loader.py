@@ -84,12 +84,7 @@ class WindowLoader:
         if self._targets < context_length:
             raise UsageError(too_short("training", len(tokens), context_length + 1))
         self.sizes = sizes or BatchSizes(batch_size)
-        for size in self.sizes.sizes:
-            if size % world_size:
-                raise UsageError(
-                    f"--data.batch_size {size}: does not divide among {world_size} "
-                    "processes; give a multiple"
-                )
+        self.sizes.require_multiples(world_size)
         if order == "stream" and self._targets < batch_size:
             raise UsageError(
                 f"--data.batch_size {batch_size}: more rows than the {self._targets:,} "

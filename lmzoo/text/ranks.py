@@ -1,25 +1,21 @@
-"""A trained byte-level BPE by ``tiktoken``, where installed: the same ids, sooner.
+"""A trained byte-level BPE by ``tiktoken``: the same ids as ``tokenizers``, sooner.
 
 ``tokenizers`` merges the pairs that its file lists, ``tiktoken`` every pair whose bytes
 are a token, both the lowest rank first and the leftmost of equals. The two agree on
 every word if each token is listed once, in the order of the ids, and comes out whole
 when it is encoded alone: then the last pair of that token's own encoding is the listed
 one, and no state of any word has another. A word here is what GPT-2's pattern cuts;
-words that lmzoo's own files cut after 256 bytes, and characters that Python does not
-know to be assigned (on which two tables of Unicode may differ), are left to
-``tokenizers``.
+words that lmzoo's own files cut after 256 bytes are left to ``tokenizers``, and so is a
+text with a character that only one of the two calls a letter, a number or a space:
+each brings its own version of Unicode, and both are asked.
 """
 
-import importlib
-import importlib.util
 import json
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +26,7 @@ BYTES = 256
 
 # GPT-2's words (Radford et al. 2019), as the tokenizers library cuts them.
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_CLASSES = (r"\p{L}", r"\p{N}", r"\s")  # of characters, all that the words look at
 _SPACES = re.compile(rf"\s{{{LONGEST_WORD // 4}}}")
 _PLAIN = {  # of the model in a tokenizer.json; anything else merges in another way
     "type": "BPE",
@@ -80,23 +77,29 @@ def ranks(
         tokens: the bytes of each of its ids.
         words: how lmzoo cuts words, digits together.
     """
-    if importlib.util.find_spec("tiktoken") is None:
-        return None
     if not _lists_each_once(library, words):
         return None
-    tiktoken = importlib.import_module("tiktoken")  # the fast extra
+    return Ranks(_encoding(_WORDS, tokens))
+
+
+def _encoding(pattern: str, tokens: Sequence[bytes]) -> Any:
+    import tiktoken  # brings an HTTP client along, which nothing here uses
+
     numbered = {token: i for i, token in enumerate(tokens)}
-    encoding = tiktoken.Encoding(
-        "lmzoo", pat_str=_WORDS, mergeable_ranks=numbered, special_tokens={}
+    return tiktoken.Encoding(
+        "lmzoo", pat_str=pattern, mergeable_ranks=numbered, special_tokens={}
     )
-    return Ranks(encoding)
 
 
 def agreed(text: str) -> bool:
-    """Whether no word of ``text`` may be cut, and every character is assigned."""
+    """Whether no word of ``text`` may be cut, and both libraries know its characters.
+
+    Args:
+        text: without lone surrogates.
+    """
     if not text.isascii():
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-        if not _assigned()[codes].all():
+        codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+        if not _known.alike(codes):
             return False
     raw = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     # A word is a blank and no more blanks, or blanks alone.
@@ -105,12 +108,42 @@ def agreed(text: str) -> bool:
     return int(np.diff(ends).max()) < LONGEST_WORD and not _SPACES.search(text)
 
 
-@cache
-def _assigned() -> np.ndarray:
-    """Which code points are characters, bool (0x110000,); surrogates are not."""
-    none = ("Cn", "Cs")
-    every = map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))
-    return np.array([category not in none for category in every])
+class _Known:
+    """Characters that both libraries put into the same class, asked for once each."""
+
+    def __init__(self) -> None:
+        self._asked = np.zeros(sys.maxunicode + 1, bool)
+        self._alike = np.zeros(sys.maxunicode + 1, bool)
+
+    def alike(self, codes: np.ndarray) -> bool:
+        """Whether that is so for all of these code points, (n,)."""
+        fresh = np.unique(codes[~self._asked[codes]])
+        if len(fresh):
+            text = "".join(map(chr, fresh.tolist()))
+            differ: set[str] = set()
+            for pattern in _CLASSES:
+                differ |= _by_tiktoken(pattern, text) ^ _by_tokenizers(pattern, text)
+            # a thread that asks for the same at the same time writes the same
+            self._alike[fresh] = [chr(code) not in differ for code in fresh]
+            self._asked[fresh] = True
+        return bool(self._alike[codes].all())
+
+
+_known = _Known()
+
+
+def _by_tiktoken(pattern: str, text: str) -> set[str]:
+    """The characters of ``text`` that ``tiktoken`` finds in a class."""
+    every = [bytes([byte]) for byte in range(BYTES)]
+    found = _encoding(pattern, every).encode_ordinary(text)  # drops what is no match
+    return set(bytes(found).decode())
+
+
+def _by_tokenizers(pattern: str, text: str) -> set[str]:
+    """The characters of ``text`` that ``tokenizers`` finds in a class."""
+    runs = hf.Regex(f"{pattern}+")  # cutting takes time squared in the pieces
+    cut = hf.pre_tokenizers.Split(runs, "removed", invert=True)
+    return set("".join(piece for piece, _ in cut.pre_tokenize_str(text)))
 
 
 def _lists_each_once(

@@ -21,21 +21,15 @@ class BatchSizes:
         batches: of a step; gradients accumulate over them.
 
     Raises:
-        UsageError: a step or a size below 1, or a batch that no memory holds.
+        UsageError: a step or a size that is no whole number, or below 1, or a batch
+            that no memory holds.
     """
 
     def __init__(
         self, first: int, schedule: dict[int, int] | None = None, batches: int = 1
     ) -> None:
-        steps = {0: first} | {int(k): int(v) for k, v in (schedule or {}).items()}
-        steps[0] = first
-        for step, size in (schedule or {}).items():
-            if int(step) < 1 or int(size) < 1:
-                raise UsageError(
-                    f"--data.batch_schedule {step}: {size}: give optimizer steps and "
-                    f"windows in a batch, each 1 or more"
-                )
-        ordered = sorted(steps.items())
+        steps = {_whole(step): _whole(size) for step, size in (schedule or {}).items()}
+        ordered = [(0, first), *sorted(steps.items())]
         self.sizes = [size for _, size in ordered]
         if max(self.sizes) > MOST:
             raise UsageError(
@@ -47,6 +41,31 @@ class BatchSizes:
             taken = (until - step) * size * batches
             self._starts.append(self._starts[-1] + taken)
 
+    def require_multiples(self, processes: int) -> None:
+        """Refuse what several processes cannot divide among themselves.
+
+        Raises:
+            UsageError: a size that is no multiple of ``processes``, under the option
+                that gave it.
+        """
+        for number, size in enumerate(self.sizes):
+            if size % processes:
+                option = "batch_size_schedule" if number else "batch_size"
+                raise UsageError(
+                    f"--data.{option}: {size} windows do not divide among {processes} "
+                    f"processes; give a multiple of {processes}"
+                )
+
     def at(self, position: int) -> int:
         """Windows in the batch that begins at ``position``."""
         return self.sizes[bisect_right(self._starts, position) - 1]
+
+
+def _whole(number: int | str) -> int:
+    """A step or a size; the keys of JSON are strings."""
+    if str(number).isdecimal() and int(number) >= 1:
+        return int(number)
+    raise UsageError(
+        f"--data.batch_size_schedule: {number} is no whole number of 1 or more; give "
+        f"optimizer steps and windows in a batch, as {{50000: 1024}}"
+    )

@@ -112,7 +112,7 @@ class Checkpoints(Watcher, Checkpoint):
             restoring.require_fitting(trainer, self._saved)
         self.begun = True
         self._fetch_best(trainer)
-        self._interruption.install()
+        self._interruption.install(trainer)
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -155,7 +155,7 @@ class Checkpoints(Watcher, Checkpoint):
         metrics = validation_figures(trainer)
         self.history.append({"step": trainer.global_step, **metrics})
         self._save(trainer, metrics)
-        if self._interruption.pending(trainer):
+        if self._interruption.pending(trainer, validated=True):
             self._interruption.stop(trainer)
         self._since = time.perf_counter()
 

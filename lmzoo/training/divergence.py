@@ -115,10 +115,11 @@ class SpikeGuard(Callback):
                 "--spike_guard.enabled true: text is left out, which a carried state "
                 "and labelled texts do not allow; leave it out here"
             )
-        if self.enabled and (averaged or getattr(data, "batch_schedule", None)):
+        if self.enabled and (averaged or getattr(data, "batch_size_schedule", None)):
             raise UsageError(
                 "--spike_guard.enabled true: neither the average of --ema.decay nor "
-                "the steps of --data.batch_schedule are rolled back; give one of them"
+                "the steps of --data.batch_size_schedule are rolled back; give one of "
+                "them"
             )
 
     # ---- where Lightning calls it ---------------------------------------------------

@@ -1,4 +1,9 @@
-"""The first signal finishes the step and saves; the second stops at once."""
+"""The first signal finishes the step and saves; the second stops at once.
+
+Several processes have to stop after the same step, so each asks the others whether one
+of them was told. An answer means waiting for all of them, and for the GPU: they ask
+after every ``EVERY``-th step and after each validation.
+"""
 
 import contextlib
 import os
@@ -15,6 +20,8 @@ from lightning.pytorch import Trainer
 # Ctrl-C, the request to end, a closed terminal, and what SLURM announces its end by
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+LIGHTNINGS = "_broadcast_sigterm_tensor"  # the method that its training loop asks by
+EVERY = 8  # optimizer steps between two questions among several processes
 
 
 class Interrupted(SystemExit):
@@ -30,11 +37,15 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received = 0
+        self._words = b""
         self._before: dict[int, Any] = {}
+        self._asking: dict[str, Any] = {}  # attributes of Lightning's loop
 
-    def install(self) -> None:
+    def install(self, trainer: Trainer) -> None:
         """Take over the signals until ``restore``."""
         self.received = 0
+        steps = "this step" if trainer.world_size == 1 else f"{EVERY} steps at most"
+        self._words = f"finishing {steps}, then saving; once more stops now\n".encode()
         if threading.current_thread() is threading.main_thread() and not self._before:
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
             for number, handler in handlers.items():
@@ -42,18 +53,31 @@ class Interruption:
                 if not (hang_up and handler == signal.SIG_IGN):
                     self._before[number] = handler
                     signal.signal(number, self._note)
+            # Lightning's own handler is gone, and yet before every batch its loop would
+            # have the first process tell the others that it heard nothing.
+            self._asking = vars(trainer.fit_loop.epoch_loop)
+            self._asking[LIGHTNINGS] = lambda: None
 
     def restore(self) -> None:
         """Give the signals back."""
+        self._asking.pop(LIGHTNINGS, None)
+        self._asking = {}
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    def pending(self, trainer: Trainer) -> bool:
-        """Whether any process was told to stop; all of them get the same answer."""
+    def pending(self, trainer: Trainer, validated: bool = False) -> bool:
+        """Whether any process was told to stop; all of them get the same answer.
+
+        Args:
+            trainer: after an optimizer step.
+            validated: this step was validated, so every process has just waited.
+        """
         received = bool(self.received)
         if trainer.world_size == 1:
             return received
+        if trainer.global_step % EVERY and not validated:
+            return False
         return trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def stop(self, trainer: Trainer) -> None:
@@ -81,7 +105,7 @@ class Interruption:
         self.received = number
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             # not print: a handler may have interrupted a write to the same stream
-            os.write(2, b"finishing this step, then saving; once more stops now\n")
+            os.write(2, self._words)
 
 
 def requeue() -> None:

@@ -1,7 +1,7 @@
-"""``--trainer.strategy fsdp2``: shared-out weights, and files that hold them whole.
+"""``--trainer.strategy fsdp2``: sharded weights, and files that hold them whole.
 
 Lightning's own ``ModelParallelStrategy`` with one dimension, over which both the data
-and the weights are shared out. It differs in what it saves: the run's one file of plain
+and the weights are sharded. It differs in what it saves: the run's one file of plain
 tensors, put together by all and written by the first process, so that a checkpoint says
 nothing of how many processes there were, and any number goes on from it.
 """
@@ -30,13 +30,13 @@ class FullySharded(ModelParallelStrategy):
         return True
 
     def setup_environment(self) -> None:
-        """One dimension: every process has data of its own and a share of weights."""
+        """One dimension: every process has data of its own and a shard of weights."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         super().setup_environment()
 
     def setup(self, trainer: Trainer) -> None:
-        """Share out the weights, then build what works on the shares."""
+        """Shard the weights, then build what works on the shards."""
         shard(self._member, self.device_mesh["data_parallel"])
         # the class above asks each model to do its own sharding
         Strategy.setup(self, trainer)
@@ -48,7 +48,7 @@ class FullySharded(ModelParallelStrategy):
     def load_model_state_dict(
         self, checkpoint: Mapping[str, Any], strict: bool = True
     ) -> None:
-        """Take the shares out of whole weights."""
+        """Take the shards out of whole weights."""
         self._member.load_state_dict(checkpoint["state_dict"], strict=strict)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
@@ -56,10 +56,10 @@ class FullySharded(ModelParallelStrategy):
         return whole_state(getattr(optimizer, "_optimizer", optimizer).state_dict())
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take the shares out of a whole state."""
+        """Take the shards out of a whole state."""
         states = checkpoint["optimizer_states"]
         for optimizer, state in zip(self.optimizers, states, strict=True):
-            optimizer.load_state_dict(_shares(optimizer, state))
+            optimizer.load_state_dict(_shards(optimizer, state))
 
     def load_checkpoint(
         self, checkpoint_path: Any, weights_only: bool | None = None
@@ -73,16 +73,16 @@ class FullySharded(ModelParallelStrategy):
         return self.lightning_module
 
 
-def _shares(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The state of an optimizer with each tensor shared out as its parameter is."""
+def _shards(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an optimizer with each tensor sharded as its parameter is."""
     stored = [i for group in state["param_groups"] for i in group["params"]]
     held = [p for group in optimizer.param_groups for p in group["params"]]
     of = dict(zip(stored, held, strict=True))
-    shares = {
+    shards = {
         number: {
             key: like(value, of[number]) if isinstance(value, Tensor) else value
             for key, value in entries.items()
         }
         for number, entries in state["state"].items()
     }
-    return {**state, "state": shares}
+    return {**state, "state": shards}

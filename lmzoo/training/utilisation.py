@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import torch
 
 from lmzoo.models.member import Member
-from lmzoo.training.recomputing import recomputed_flops
+from lmzoo.training.activation_checkpointing import recomputed_flops
 
 CALIBRATION = 0.5  # seconds at most, and no more than a share of the training time
 SHARE = 0.05
@@ -28,10 +28,12 @@ DTYPES = {
     "bf16": torch.bfloat16,
 }
 
-# Dense bfloat16 (float16 where older) FLOP/s of the tensor cores, without sparsity, as
-# NVIDIA's data sheets give them; the first name found in the device's own name counts.
+# Dense bfloat16 and float16 FLOP/s of the tensor cores. Most of NVIDIA's data sheets
+# print the value with sparsity, twice these. The first whose words stand in the
+# device's own name counts, so that a form of its own comes before the usual one.
 PEAKS = {
     "B200": 2.25e15,
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -40,9 +42,12 @@ PEAKS = {
     "L40S": 362e12,
     "L4": 121e12,
     "A10": 125e12,
-    "V100": 125e12,
+    "V100S": 130e12,
+    "V100 PCIE": 112e12,
+    "V100 SXM2": 125e12,
     "T4": 65e12,
 }
+ONLY_FLOAT16 = ("V100S", "V100 PCIE", "V100 SXM2", "T4")  # older than bfloat16
 
 
 class Utilisation(TypedDict):
@@ -79,7 +84,8 @@ def utilisation(
 
     Returns:
         None where the model does not say what a token costs, where parts of it were
-        frozen (the closed form counts gradients of every weight) or nothing was timed.
+        frozen (the closed form counts gradients of every weight), where nothing was
+        timed or no peak could be measured.
     """
     cost = model.flops_per_token(model.context_length)
     frozen = not all(p.requires_grad for p in model.parameters())
@@ -88,6 +94,8 @@ def utilisation(
     dtype = DTYPES.get(precision.split("-")[0], torch.float32)
     device = next(model.parameters()).device
     peak = devices * matmul_peak(device, dtype, min(CALIBRATION, SHARE * seconds))
+    if not peak:
+        return None
     again = recomputed_flops(model, model.context_length)
     published = published_peak(device, dtype)
     return {
@@ -103,22 +111,29 @@ def utilisation(
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float) -> float:
     """FLOP/s of the fastest square matrix product that ``seconds`` allow to find.
 
-    Sizes double for as long as the next one fits; at least the smallest is measured.
-    The best lap counts, for whatever else the machine does can only slow one down.
+    Sizes double for as long as the next one fits, into the time and into the memory
+    that training has left. The best lap counts, for whatever else the machine does can
+    only slow one down.
 
     Args:
         device: to multiply on, with the threads that torch is set to.
         dtype: of both factors.
         seconds: about how long to look.
+
+    Returns:
+        0 where there is no memory for the smallest.
     """
     end, best = time.perf_counter() + seconds, 0.0
     numbers = torch.Generator(device).manual_seed(0)  # the run's own stay untouched
     for size in SIZES:
-        left, right = (
-            torch.randn(size, size, device=device, generator=numbers).to(dtype)
-            for _ in range(2)
-        )
-        laps = [_lap(left, right) for _ in range(1 + LAPS)][1:]
+        try:
+            left, right = (
+                torch.randn(size, size, device=device, generator=numbers).to(dtype)
+                for _ in range(2)
+            )
+            laps = [_lap(left, right) for _ in range(1 + LAPS)][1:]
+        except torch.OutOfMemoryError:
+            break
         best = max(best, 2 * size**3 / min(laps))
         if time.perf_counter() + 8 * (1 + LAPS) * min(laps) > end:
             break
@@ -129,9 +144,12 @@ def published_peak(device: torch.device, dtype: torch.dtype) -> float | None:
     """FLOP/s that the maker of a GPU states for 16-bit products; None: not known."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return None
-    name = torch.cuda.get_device_name(device)
-    words = name.replace("-", " ")
-    return next((flops for known, flops in PEAKS.items() if _has(words, known)), None)
+    words = torch.cuda.get_device_name(device).replace("-", " ")
+    name = next((known for known in PEAKS if _has(words, known)), None)
+    part = _has(words, "MIG")  # of a GPU: how large a one is not what the maker states
+    if name is None or part or (dtype == torch.bfloat16 and name in ONLY_FLOAT16):
+        return None
+    return PEAKS[name]
 
 
 def line(found: Utilisation) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmzoo.models.mamba2 import Mamba2, selective_scan
+from tests.counting import products
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 SMALL = {"d_model": 12, "num_heads": 2, "d_head": 5, "d_state": 3}
@@ -138,13 +139,7 @@ def test_flops_are_those_that_torch_counts(length: int) -> None:
     with FlopCounterMode(display=False) as counter:
         model.loss(model(tokens), tokens).backward()
 
-    # products with matrices: the counter is wrong of convolutions channel by channel
-    total = sum(
-        flops
-        for operation, flops in counter.get_flop_counts()["Global"].items()
-        if "convolution" not in str(operation)
-    )
-    counted = total / (3 * length)
+    counted = products(counter) / (3 * length)
     assert abs(model.flops_per_token(length) - counted) < 1
 
 

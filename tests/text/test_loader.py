@@ -209,7 +209,7 @@ def test_refusals():
     WindowLoader(tokens(9), 8, 1)
     with pytest.raises(UsageError, match="has 1 tokens, 2 are needed"):
         EvalLoader(tokens(1), 8, 1)
-    with pytest.raises(UsageError, match="does not divide among 2"):
+    with pytest.raises(UsageError, match="do not divide among 2"):
         WindowLoader(tokens(99), 8, 3, world_size=2)
     with pytest.raises(UsageError, match="more rows than the 49"):
         WindowLoader(tokens(50), 8, 64, "stream")

@@ -1,5 +1,6 @@
 """No process reads another's part of the store: what is touched is spied on."""
 
+from collections import Counter
 from itertools import islice, pairwise
 from types import SimpleNamespace
 
@@ -25,9 +26,9 @@ class Spied(np.ndarray):
         return np.asarray(self)[key]
 
 
-def spied(make, world, rank, batches, **more):
+def spied(make, world, rank, batches, count=TOKENS, **more):
     """(places read, windows read) of one rank; a place may be read as a target too."""
-    tokens = np.arange(TOKENS, dtype=np.uint16).view(Spied)
+    tokens = np.arange(count, dtype=np.uint16).view(Spied)
     tokens.touched = []
     made = make(tokens, LENGTH, BATCH, rank=rank, world_size=world, **more)
     made.tokens = tokens  # the loader takes a plain view
@@ -51,6 +52,27 @@ def test_training_ranks_read_apart_and_together_everything(order, world):
     assert sorted(targets) == list(range(1, TOKENS))  # each once
     same = spied(WindowLoader, world, 0, batches, order=order)[0]
     assert same & places[0]  # the control: a rank that reads what another reads
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("order", ["epoch", "stream"])
+def test_a_text_that_does_not_divide_is_shared_at_the_ends_alone(order, world):
+    """119 windows and 9 targets; rows of 14 windows and 15 targets."""
+    count, seen = TOKENS - 7, set()
+    last = count - 1 - LENGTH  # where the last window begins, its targets 7 later
+    ends = {"epoch": {*range(last, last + 7)}, "stream": {*range(239, count, 239)}}
+    for seed in range(4):
+        parts = [
+            spied(WindowLoader, world, rank, 15, count, order=order, seed=seed)
+            for rank in range(world)
+        ]
+        places = Counter(place for part in parts for place in part[0])
+        seen |= {place for place, ranks in places.items() if ranks > 1}
+        targets = Counter(target for part in parts for target in part[1])
+        assert max(targets.values()) == 1
+        assert len(targets) >= count - BATCH  # a stream's rows are of one length
+    assert seen
+    assert seen <= ends[order]
 
 
 @pytest.mark.parametrize("world", WORLDS)

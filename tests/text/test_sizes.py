@@ -1,5 +1,7 @@
 """The size of a batch is a function of the position; its content too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from lmzoo.errors import UsageError
 from lmzoo.text.loader import WindowLoader
 from lmzoo.text.sizes import BatchSizes
+from tests.cli.runner import lmzoo
 
 TOKENS = np.arange(500, dtype=np.uint16)
 
@@ -63,12 +66,38 @@ def test_ranks_see_together_what_one_process_sees() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    for schedule in ({0: 4}, {5: 0}, {-1: 2}):
-        with pytest.raises(UsageError, match="1 or more"):
-            BatchSizes(4, schedule)
+    for schedule in ({0: 4}, {5: 0}, {-1: 2}, {"abc": 7}, {"3": "x"}, {5: 1.5}):
+        with pytest.raises(UsageError, match=r"batch_size_schedule: .* 1 or more"):
+            BatchSizes(4, schedule)  # type: ignore[arg-type]
     for sizes in ((10**14, None), (4, {3: 10**14})):
         with pytest.raises(UsageError, match="batch_size 100000000000000: more than"):
             BatchSizes(*sizes)
     assert BatchSizes(1 << 20).at(0) == 1 << 20
-    with pytest.raises(UsageError, match="7: does not divide among 2"):
+    with pytest.raises(UsageError, match="batch_size: 7 windows do not divide among 2"):
+        BatchSizes(7).require_multiples(2)
+    with pytest.raises(UsageError, match="batch_size_schedule: 7 windows do not"):
         WindowLoader(TOKENS, 8, 4, world_size=2, sizes=BatchSizes(4, {3: 7}))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--model gpt", '{"3":7}', 2), "--data.batch_size_schedule: 7 windows do not"),
+        (("--model lstm --model.carry_state true", '{"3":6}', 1), "a carried state"),
+        (("--model gpt", '{"abc":7}', 1), "expected a whole number, given abc"),
+    ],
+)
+def test_a_schedule_is_refused_before_the_folder_is_written(
+    given: tuple[str, str, int], said: str, story: Path, tmp_path: Path
+) -> None:
+    model, schedule, devices = given
+    result = lmzoo(
+        f"fit {model} --data.path {story} --data.batch_size 4 "
+        f"--data.batch_size_schedule {schedule} --trainer.accelerator cpu "
+        f"--trainer.devices {devices} --trainer.default_root_dir {tmp_path / 'run'}"
+    )
+
+    assert result.code == 2
+    (error,) = [line for line in result.err.splitlines() if "error" in line]
+    assert said in error
+    assert not (tmp_path / "run").exists()

@@ -129,8 +129,8 @@ def test_data_that_cannot_be_left_out_is_refused() -> None:
 
 def test_what_does_not_roll_back_is_refused() -> None:
     model = SimpleNamespace(carry_state=False)
-    plain = SimpleNamespace(leave_out=None, batch_schedule=None)
-    grows = SimpleNamespace(leave_out=None, batch_schedule={2: 8})
+    plain = SimpleNamespace(leave_out=None, batch_size_schedule=None)
+    grows = SimpleNamespace(leave_out=None, batch_size_schedule={2: 8})
     guard = SpikeGuard(enabled=True)
     for data, averaged in ((plain, True), (grows, False)):
         with pytest.raises(UsageError, match="rolled back"):

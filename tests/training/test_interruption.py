@@ -1,14 +1,26 @@
-"""Signals are noted, ignored ones stay ignored, a SLURM job goes back to its queue."""
+"""Signals are noted, ignored ones stay ignored, a SLURM job goes back to its queue.
+
+Several processes stop after the same step, and do not ask at every one.
+"""
 
 import os
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
-from lmzoo.training.interruption import Interrupted, Interruption
+from lmzoo import runs
+from lmzoo.training.checkpoints import Checkpoints
+from lmzoo.training.interruption import EVERY, Interrupted, Interruption
+from tests.cli.runner import SMALL
+from tests.processes import together
+
+STEPS, TOLD, VALIDATED = 20, 3, 10
 
 
 @pytest.fixture
@@ -21,7 +33,10 @@ def interruption():
 def trainer(cluster) -> SimpleNamespace:
     connector = SimpleNamespace(cluster_environment=cluster)
     return SimpleNamespace(
-        world_size=1, is_global_zero=True, _accelerator_connector=connector
+        world_size=1,
+        is_global_zero=True,
+        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()),
+        _accelerator_connector=connector,
     )
 
 
@@ -29,7 +44,7 @@ def trainer(cluster) -> SimpleNamespace:
 def test_the_first_is_noted_the_second_stops(name: str, interruption, capfd) -> None:
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    interruption.install()
+    interruption.install(trainer(LightningEnvironment()))
     assert not interruption.pending(trainer(LightningEnvironment()))
     os.kill(os.getpid(), number)
     assert interruption.pending(trainer(LightningEnvironment()))
@@ -43,7 +58,7 @@ def test_the_first_is_noted_the_second_stops(name: str, interruption, capfd) -> 
 def test_a_closed_terminal_that_is_ignored_stays_ignored(interruption) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        interruption.install()
+        interruption.install(trainer(LightningEnvironment()))
         os.kill(os.getpid(), signal.SIGHUP)
         assert not interruption.received
     finally:
@@ -82,3 +97,72 @@ def test_a_slurm_job_goes_back_into_the_queue(
     with pytest.raises(Interrupted):
         interruption.stop(slurm)
     assert "could not be put back" in capsys.readouterr().err
+
+
+def asked() -> None:
+    """Have a process say after which steps it asked the others."""
+    ask, broadcast = DDPStrategy.reduce_boolean_decision, torch.distributed.broadcast
+
+    def spy(self: DDPStrategy, decision: bool, all: bool = True) -> bool:
+        print(f"\nasked {self.lightning_module.trainer.global_step}")
+        return ask(self, decision, all)
+
+    def told(*args: object, **more: object) -> object:
+        print("\nbroadcast")
+        return broadcast(*args, **more)  # type: ignore[arg-type]
+
+    DDPStrategy.reduce_boolean_decision = spy  # type: ignore[method-assign]
+    torch.distributed.broadcast = told  # type: ignore[assignment]
+
+
+def killed() -> None:
+    """Have the second of two processes told to stop during a step between."""
+    asked()
+    end = Checkpoints.on_train_batch_end
+
+    def spy(self: Checkpoints, trainer, *rest) -> None:  # type: ignore[no-untyped-def]
+        if trainer.global_rank and trainer.global_step == TOLD:
+            os.kill(os.getpid(), signal.SIGTERM)
+        end(self, trainer, *rest)
+
+    Checkpoints.on_train_batch_end = spy  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> str:
+    text = tmp_path_factory.mktemp("text") / "story.txt"
+    text.write_text("".join(f"{n} foxes jump over {n * n} dogs\n" for n in range(150)))
+    return (
+        f"fit --model gpt {SMALL} --data.path {text} --trainer.max_steps {STEPS} "
+        f"--trainer.val_check_interval {VALIDATED} --trainer.accelerator cpu "
+        "--trainer.devices 2 --trainer.strategy ddp --trainer.default_root_dir "
+    )
+
+
+def numbers(log: Path) -> list[int]:
+    return [int(step) for step in re.findall(r"asked (\d+)", log.read_text())]
+
+
+def test_they_stop_together_save_and_go_on_exactly(
+    command: str, tmp_path: Path
+) -> None:
+    whole, told = tmp_path / "whole", tmp_path / "told"
+    assert together(command + str(whole), 2, tmp_path / "a", asked) == [0, 0]
+    # beside the questions of this file, those that end a run
+    questions = [step for step in numbers(tmp_path / "a.0") if step < STEPS]
+    assert sorted(set(questions)) == sorted([EVERY, VALIDATED, 2 * EVERY])
+    assert (tmp_path / "a.0").read_text().count("broadcast") < STEPS / 2
+
+    assert together(command + str(told), 2, tmp_path / "b", killed) == [143, 143]
+    newest = runs.newest_first(told)[0]
+    assert int(newest.stem[5:]) == EVERY
+    assert f"goes on after step {EVERY}" in (tmp_path / "b.0").read_text()
+    assert numbers(tmp_path / "b.0") == [EVERY]
+
+    assert together(command + str(told), 2, tmp_path / "c") == [0, 0]
+    mine, other = (
+        runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(STEPS))
+        for folder in (told, whole)
+    )
+    for name, tensor in other["state_dict"].items():
+        assert torch.equal(mine["state_dict"][name], tensor)

@@ -6,7 +6,7 @@ import torch
 from lmzoo.models.gpt import GPT
 from lmzoo.models.ngram import NGram
 from lmzoo.training import utilisation as module
-from lmzoo.training.recomputing import recompute_blocks
+from lmzoo.training.activation_checkpointing import recompute_blocks
 from lmzoo.training.utilisation import line, matmul_peak, published_peak, utilisation
 
 CPU = torch.device("cpu")
@@ -127,6 +127,50 @@ def test_a_makers_peak_is_for_known_gpus_in_16_bits(
     assert published_peak(CPU, torch.bfloat16) is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GeForce 256")
     assert published_peak(gpu, torch.bfloat16) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "expected"),
+    [
+        ("NVIDIA H200", torch.bfloat16, 989e12),
+        ("NVIDIA H200 NVL", torch.bfloat16, 835e12),
+        ("NVIDIA H100 80GB HBM3", torch.bfloat16, 989e12),
+        ("NVIDIA H100 PCIe", torch.bfloat16, 756e12),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", torch.bfloat16, None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", torch.float16, None),
+        ("Tesla V100-SXM2-16GB", torch.float16, 125e12),
+        ("Tesla V100-SXM2-16GB", torch.bfloat16, None),
+        ("Tesla V100-PCIE-32GB", torch.float16, 112e12),
+        ("Tesla V100S-PCIE-32GB", torch.float16, 130e12),
+        ("Tesla T4", torch.float16, 65e12),
+        ("Tesla T4", torch.bfloat16, None),
+    ],
+)
+def test_each_form_of_a_gpu_has_its_own_peak(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    dtype: torch.dtype,
+    expected: float | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+
+    assert published_peak(torch.device("cuda"), dtype) == expected
+
+
+@pytest.mark.parametrize("fits", [512, 0])
+def test_a_full_gpu_is_measured_with_what_fits(
+    model: GPT, monkeypatch: pytest.MonkeyPatch, fits: int
+) -> None:
+    def lap(left: torch.Tensor, right: torch.Tensor) -> float:
+        if len(left) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return 1e-9
+
+    monkeypatch.setattr(module, "_lap", lap)
+
+    assert matmul_peak(CPU, torch.float32, 30.0) == pytest.approx(2 * fits**3 / 1e-9)
+    found = utilisation(model, 1.0, precision="32-true", seconds=600.0)
+    assert (found is None) == (fits == 0)
 
 
 def test_the_line_names_both_peaks() -> None:

@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block keeps its input, and is run again to go back.
+"""Activation checkpointing: blocks keep their input, and run again to go backward.
 
 Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174. A
 step then holds one block's activations at a time and the inputs of all of them, for
