@@ -98,6 +98,7 @@ def test_the_core_needs_no_optional_library() -> None:
         "jsonargparse",
         "tensorboard",
         "tokenizers",
+        "tiktoken",
         "safetensors",
         "numpy",
         "pyyaml",

@@ -157,8 +157,10 @@ def test_presets_are_numbers_and_unknown_ones_name_the_known() -> None:
 def test_a_gradient_scaler_may_leave_steps_out_but_not_for_ever() -> None:
     model = Tiny(5)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    plugin = SimpleNamespace(scaler=object())
-    model._trainer_plugin = lambda: plugin  # type: ignore[method-assign]
+    scaled = SimpleNamespace(
+        precision_plugin=SimpleNamespace(scaler=object()), world_size=1, global_step=0
+    )
+    model._trainer = scaled  # type: ignore[assignment]
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, float("inf"))
     for _ in range(9):

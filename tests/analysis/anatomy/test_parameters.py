@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lmzoo.analysis.anatomy.parameters import ParameterTable, count, on_meta, state_size
 from lmzoo.models.base import LanguageModel
 from lmzoo.registry import models
+from tests.counting import products
 from tests.plugin_example.lmzoo_neighbour import Neighbour
 from tests.zoo import BUILTINS
 
@@ -203,14 +204,16 @@ def test_flops_per_token_agree_with_the_counter(name: str, tie: bool) -> None:
     model = models.load(name)(**arguments)
     tokens = torch.randint(11, (3, 9))
     written_out = name in ("rnn", "gru", "lstm")
+    depthwise = name in ("mingru", "mamba2")
+    counted = products if depthwise else FlopCounterMode.get_total_flops
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         logits = _cells(model, tokens) if written_out else model(tokens)
-        forward = counter.get_total_flops()
+        forward = counted(counter)
         model.loss(logits, tokens).backward()
     found = count(model, 9)
 
     assert forward == 3 * 9 * found.inference_flops
-    assert counter.get_total_flops() == 3 * 9 * found.training_flops
+    assert counted(counter) == 3 * 9 * found.training_flops
 
 
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
