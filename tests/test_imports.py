@@ -51,6 +51,7 @@ FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TOWERS = {"text", "models"}
 GROUND = {"errors", "registry"}  # the standard library and each other, nothing else
 SHARED_BY_MODELS = {  # parts; an architecture file imports no other architecture's
+    "attention",
     "base",
     "blocks",
     "caching",

@@ -7,6 +7,7 @@ So on a GPU they are held still from the first bad step on, and it is said at th
 row of the log, validation or checkpoint. Everywhere else each step is looked at.
 """
 
+import math
 from typing import Any, NoReturn
 
 import torch
@@ -68,11 +69,11 @@ class Watch:
             if (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0:
                 self.require_finite(trainer)
             return True
-        finite = bool(torch.isfinite(seen))
+        finite = math.isfinite(seen.item())
         self._skipped = 0 if finite else self._skipped + 1
         if self._skipped and (scaler is None or self._skipped >= PATIENCE_OF_SCALER):
             what = "the gradient is not finite"
-            if loss is not None and not torch.isfinite(loss):
+            if loss is not None and not math.isfinite(loss):
                 what = f"the loss is {float(loss)}"
             _diverged(trainer, what, getattr(trainer, "global_step", 0))
         return finite

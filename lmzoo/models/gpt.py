@@ -21,9 +21,9 @@ larger start (0.06 for every weight) 2.02, tied at rate 5e-3 2.09, 6 x 128 token
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmzoo.models.attention import attend
 from lmzoo.models.base import LanguageModel
 from lmzoo.models.caching import Cache, CachedDecoder, append, causal_mask
 from lmzoo.models.layers import (
@@ -255,15 +255,14 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = append(cache[0], k, past), append(cache[1], v, past)
         one = q.shape[2] == 1  # the last position sees all: masking it takes time
-        attended = F.scaled_dot_product_attention(
+        masked = self.causal and not one
+        attended = attend(
             q,
             k,
             v,
-            attn_mask=causal_mask(q, past)
-            if past and self.causal and not one
-            else None,
-            is_causal=self.causal and not past and not one,
-            dropout_p=self.dropout.p if self.training else 0.0,
+            mask=causal_mask(q, past) if masked and past else None,
+            causal=masked and not past,
+            dropout=self.dropout.p if self.training else 0.0,
         )
         return self.dropout(self.project(attended.transpose(1, 2).flatten(2)))
 

@@ -1,9 +1,9 @@
 """Attention in which several heads of queries share one head of keys and values."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmzoo.models.attention import attend
 from lmzoo.models.caching import append, causal_mask
 from lmzoo.models.norms import Norm, make_norm
 from lmzoo.models.rotary import rotate
@@ -66,14 +66,13 @@ class GroupedAttention(nn.Module):
         if q.shape[2] == 1:
             attended = self._one(q, k, v)
         else:
-            attended = F.scaled_dot_product_attention(
+            attended = attend(
                 q,
                 k,
                 v,
-                attn_mask=causal_mask(q, past) if past else None,
-                is_causal=not past,
-                dropout_p=self.dropout.p if self.training else 0.0,
-                enable_gqa=self.num_kv_heads != self.num_heads,
+                mask=causal_mask(q, past) if past else None,
+                causal=not past,
+                dropout=self.dropout.p if self.training else 0.0,
             )
         return self.dropout(self.project(attended.transpose(1, 2).flatten(2)))
 
@@ -91,7 +90,7 @@ class GroupedAttention(nn.Module):
         """
         rows = q.reshape(len(q), self.num_kv_heads, -1, self.d_head)  # (B, G, H/G, Dh)
         dropped = self.dropout.p if self.training else 0.0
-        attended = F.scaled_dot_product_attention(rows, k, v, dropout_p=dropped)
+        attended = attend(rows, k, v, dropout=dropped)
         return attended.reshape(q.shape)
 
     def _heads(self, x: Tensor, rotation: Tensor | None) -> Tensor:

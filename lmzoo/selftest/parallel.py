@@ -122,7 +122,9 @@ def fit(commands: Commands, folder: Path, steps: int, trial: Trial) -> None:
     jobs = [
         Job.of(line, environment=rank(n, processes, port)) for n in range(processes)
     ]
-    for done in commands.together(jobs):
+    ended = commands.together(jobs)
+    # where one fails the others wait for it, so what they say is not the reason
+    for done in sorted(ended, key=lambda one: one.timed_out):
         if why := done.wrong_success():
             raise RuntimeError(f"{trial.name}, {processes} processes: {why}")
 
