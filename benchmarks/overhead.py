@@ -26,6 +26,7 @@ from lmzoo.models.gpt import GPT
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training import optimizers
 from lmzoo.training.checkpoints import Checkpoints, VerifiedCheckpointIO, versions
+from lmzoo.training.divergence import SpikeGuard
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.freezing import Freezing
 from lmzoo.training.frozen_features import FrozenFeatures
@@ -124,6 +125,7 @@ def by_lmzoo(data: TextDataModule, steps: int, size: str) -> list[float]:
                 HealthReport(),
                 Freezing(),
                 FrozenFeatures(),
+                SpikeGuard(),
                 TrainingProgress(telemetry, samples),
                 clock,
                 checkpoints,

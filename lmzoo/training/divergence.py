@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lmzoo import runs
 from lmzoo.errors import Diverged, UsageError
+from lmzoo.training.watcher import Watcher
 
 FEWEST = 20  # losses that are looked at before any of them can be a spike
 REACH = 4  # times ``back``: how far a rollback can reach, one after the other
@@ -37,7 +38,7 @@ def require_finite(trainer: Trainer) -> None:
         )
 
 
-class SpikeGuard(Callback):
+class SpikeGuard(Watcher):
     """Where the loss spikes, take earlier weights back and leave the batches out.
 
     PaLM's remedy (Chowdhery et al. 2022, arXiv 2204.02311, section 5.1): the weights
