@@ -31,11 +31,11 @@ FIT = (
 TESTS = {
     "core": "tests/test_metrics.py tests/test_portable.py tests/test_export.py "
     "tests/test_runs.py tests/cli/test_arguments.py tests/text/test_tokenizers.py "
-    "tests/text/test_exchange.py tests/text/test_datamodule.py",
+    "tests/text/test_ranks.py tests/text/test_exchange.py "
+    "tests/text/test_datamodule.py",
     "plots": "tests/report/test_png.py",
     "hf": "tests/models/test_pretrained.py tests/test_gguf.py "
     "tests/models/test_described.py",
-    "fast": "tests/text/test_ranks.py",
     "app": "tests/web",
     "ray": "tests/compare/test_launchers.py",
     "slurm": "tests/compare/test_launchers.py",
