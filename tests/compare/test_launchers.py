@@ -21,7 +21,7 @@ from lmzoo.compare.launchers import Ray, Slurm, launcher
 from lmzoo.errors import UsageError
 from tests.cli.runner import SMALL
 
-STEPS = 300  # more than fit between a checkpoint and being killed for it
+STEPS = 150  # more than fit between a checkpoint and being killed for it
 MISTAKES = [
     ("ry", {}, "--launcher ry: choose local, ray, slurm; did you mean 'ray'?"),
     ("ray", {"adress": "auto"}, "--launcher.adress: the ray launcher reads address, "),
