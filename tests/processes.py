@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmzoo.cli import main
-from lmzoo.cli.folders import CHECKPOINT, FOLDER
 
 SECONDS = 900  # until a run that hangs is given up
 
@@ -51,8 +50,6 @@ def _run(
     before: Callable[[], None] | None,
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    for name in (FOLDER, CHECKPOINT):  # of a run that the tests' own process made
-        os.environ.pop(name, None)
     if world > 1:
         told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}
         told |= {"LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "MASTER_PORT": port}

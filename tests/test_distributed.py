@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from lmzoo import runs
+from lmzoo.cli.folders import CHECKPOINT, FOLDER, TELLER
 from tests.cli.runner import SMALL
+from tests.processes import together
 
 STEPS = 30
 
@@ -105,3 +107,30 @@ def test_counting_is_refused_in_several_processes(story: Path, tmp_path: Path) -
         "give --trainer.devices 1"
     ]
     assert not (tmp_path / "run").exists()
+
+
+def misled() -> None:
+    """As in a shell or notebook that another run has told its own processes in."""
+    os.environ |= {FOLDER: "/nowhere", CHECKPOINT: "/nowhere/a.ckpt", TELLER: "1"}
+
+
+def told_by_the_parent() -> None:
+    """The control: the same, said by the process that started this one."""
+    misled()
+    os.environ |= {TELLER: str(os.getppid()), "RANK": "1", "LOCAL_RANK": "1"}
+
+
+def test_what_another_run_told_its_own_misleads_nobody(
+    story: Path, tmp_path: Path
+) -> None:
+    line = (
+        f"fit --model gpt {SMALL} --data.path {story} --trainer.max_steps 4 "
+        f"--trainer.val_check_interval 4 --trainer.accelerator cpu "
+        f"--trainer.devices {{}} --trainer.default_root_dir {tmp_path / 'run'}"
+    )
+
+    assert together(line.format(2), 2, tmp_path / "a", misled) == [0, 0]
+    assert summary(tmp_path / "run")["steps"] == 4
+    (code,) = together(line.format(1), 1, tmp_path / "b", told_by_the_parent)
+    assert code == 2
+    assert "/nowhere" in (tmp_path / "b.0").read_text()

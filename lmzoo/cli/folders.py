@@ -49,7 +49,10 @@ FREE = (
     "data.labels",  # as the checkpoint has them
 )
 APART = ("model", "data.", "init_from", "body_from")  # no training options
-FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"  # rank 0 to the others
+# What rank 0 tells the processes that it starts, and who it is: a shell or a notebook
+# may hold what another run told its own.
+FOLDER, CHECKPOINT = "LMZOO_RUN_FOLDER", "LMZOO_RUN_CHECKPOINT"
+TELLER = "LMZOO_RUN_PROCESS"
 
 
 @dataclass
@@ -179,7 +182,8 @@ def choose(config: Any, plan: Plan) -> RunFolder:
     identity = identify(config, plan)
     folder = RunFolder(Path(), identity, config.trainer.max_steps, plan.model)
     folder.origins = origins(plan)
-    if FOLDER in os.environ and not first_process():
+    told_by_parent = os.environ.get(TELLER) == str(os.getppid())
+    if told_by_parent and not first_process():
         folder.path = Path(os.environ[FOLDER])
         folder.manifest = runs.read_manifest(folder.path)
         folder.manifest.pop("status", None)
@@ -201,6 +205,7 @@ def choose(config: Any, plan: Plan) -> RunFolder:
         _resume_own(folder)
     os.environ[FOLDER] = str(folder.path)
     os.environ[CHECKPOINT] = str(folder.resume_from or "")
+    os.environ[TELLER] = str(os.getpid())
     return folder
 
 
