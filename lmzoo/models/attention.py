@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LONGEST = 512  # keys up to which all weights of a head may stand in memory
+LONGEST = 256  # keys up to which products are the quicker; beyond, memory decides
 
 
 def attend(
@@ -18,8 +18,8 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention (Vaswani et al. 2017, arXiv:1706.03762).
 
-    The library's kernels, but for training in bfloat16 on a CPU: there their backward
-    pass takes several times as long as three plain products
+    The library's kernels, but for training in bfloat16 on a CPU: there they take two to
+    three times as long as plain products while windows are short
     (``benchmarks/attention.py``).
 
     Args:

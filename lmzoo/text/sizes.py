@@ -31,11 +31,12 @@ class BatchSizes:
         steps = {_whole(step): _whole(size) for step, size in (schedule or {}).items()}
         ordered = [(0, first), *sorted(steps.items())]
         self.sizes = [size for _, size in ordered]
-        if max(self.sizes) > MOST:
-            raise UsageError(
-                f"--data.batch_size {max(self.sizes)}: more than {MOST:,} windows in a "
-                f"batch; lower it"
-            )
+        for number, size in enumerate(self.sizes):
+            if size > MOST:
+                raise UsageError(
+                    f"{_option(number)} {size}: more than {MOST:,} windows in a "
+                    f"batch; lower it"
+                )
         self._starts = [0]  # positions at which each size begins
         for (step, size), (until, _) in pairwise(ordered):
             taken = (until - step) * size * batches
@@ -50,15 +51,19 @@ class BatchSizes:
         """
         for number, size in enumerate(self.sizes):
             if size % processes:
-                option = "batch_size_schedule" if number else "batch_size"
                 raise UsageError(
-                    f"--data.{option}: {size} windows do not divide among {processes} "
-                    f"processes; give a multiple of {processes}"
+                    f"{_option(number)}: {size} windows do not divide among "
+                    f"{processes} processes; give a multiple of {processes}"
                 )
 
     def at(self, position: int) -> int:
         """Windows in the batch that begins at ``position``."""
         return self.sizes[bisect_right(self._starts, position) - 1]
+
+
+def _option(number: int) -> str:
+    """What gave the size of this number."""
+    return "--data.batch_size_schedule" if number else "--data.batch_size"
 
 
 def _whole(number: int | str) -> int:

@@ -69,8 +69,11 @@ def test_what_cannot_be_is_refused() -> None:
     for schedule in ({0: 4}, {5: 0}, {-1: 2}, {"abc": 7}, {"3": "x"}, {5: 1.5}):
         with pytest.raises(UsageError, match=r"batch_size_schedule: .* 1 or more"):
             BatchSizes(4, schedule)  # type: ignore[arg-type]
-    for sizes in ((10**14, None), (4, {3: 10**14})):
-        with pytest.raises(UsageError, match="batch_size 100000000000000: more than"):
+    for sizes, option in (
+        ((10**14, None), "--data.batch_size"),
+        ((4, {3: 10**14}), "--data.batch_size_schedule"),
+    ):
+        with pytest.raises(UsageError, match=f"^{option} 100000000000000: more than"):
             BatchSizes(*sizes)
     assert BatchSizes(1 << 20).at(0) == 1 << 20
     with pytest.raises(UsageError, match="batch_size: 7 windows do not divide among 2"):
