@@ -106,24 +106,21 @@ class Commands:
             folder = str((job.folder or self.folder).resolve())
             environment = {**self.environment, **(job.environment or {})}
             reader, writer = forks.CONTEXT.Pipe(duplex=False)
-            process = forks.CONTEXT.Process(
-                target=_be, args=(job, folder, environment, str(out), str(err), writer)
-            )
-            process.start()
+            fork = forks.Fork(_be, job, folder, environment, str(out), str(err), writer)
             writer.close()
-            running.append((process, reader, out, err, time.monotonic()))
+            running.append((fork, reader, out, err, time.monotonic()))
         results = []
-        for job, (process, reader, out, err, began) in zip(jobs, running, strict=True):
-            process.join(max(0.0, began + job.seconds - time.monotonic()))
-            late = process.exitcode is None
+        for job, (fork, reader, out, err, began) in zip(jobs, running, strict=True):
+            code = fork.code(began + job.seconds - time.monotonic())
+            late = code is None
             if late:
                 with suppress(ProcessLookupError):
-                    os.killpg(process.pid or 0, signal.SIGKILL)
-                process.kill()
-                process.join()
+                    os.killpg(fork.pid, signal.SIGKILL)
+                fork.kill()
+                code = fork.code(forks.PATIENCE)
             results.append(
                 Result(
-                    code=process.exitcode or 0,
+                    code=code or 0,
                     out=_read(out),
                     err=_read(err),
                     seconds=time.monotonic() - began,

@@ -11,6 +11,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,37 @@ class Fuse:
         replace(self.place, wrapped)
 
 
+class Fork:
+    """A module's function in a forked process.
+
+    Starting one also asks after all that were started before, and of two threads that
+    find the same end only one is told its exit code. So they take turns.
+
+    Args:
+        function: of a module.
+        args: of the function.
+    """
+
+    def __init__(self, function: Callable[..., None], *args: Any) -> None:
+        self._process = CONTEXT.Process(target=function, args=args)
+        with TURNS:
+            self._process.start()
+        self.pid = self._process.pid or 0
+        self.sentinel = self._process.sentinel
+
+    def code(self, within: float) -> int | None:
+        """Its exit code, or None if it runs on after so many seconds."""
+        if not wait([self.sentinel], timeout=max(0.0, within)):
+            return None
+        with TURNS:
+            self._process.join()
+            return self._process.exitcode
+
+    def kill(self) -> None:
+        """End it outright."""
+        self._process.kill()
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a process ended.
@@ -117,35 +149,29 @@ def command(
         prepare: a module's function, called in the process before anything else.
     """
     reader, writer = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(
-        target=_command, args=(line.split(), str(log), fuses, prepare, writer)
-    )
-    process.start()
+    fork = Fork(_command, line.split(), str(log), fuses, prepare, writer)
     writer.close()
-    began = _began(reader, process.sentinel)
+    began = _began(reader, fork.sentinel)
     started = time.perf_counter()
-    if began and delay is not None and not wait([process.sentinel], timeout=delay):
-        process.kill()
-    process.join(PATIENCE)
+    if began and delay is not None and not wait([fork.sentinel], timeout=delay):
+        fork.kill()
+    code = fork.code(PATIENCE)
     trained = time.perf_counter() - started
-    if process.exitcode is None:
-        process.kill()
-        process.join()
+    if code is None:
+        fork.kill()
         return Ended(1, began, trained, f"hung for {PATIENCE:.0f} s")
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     said = next((line for line in reversed(lines) if line.strip()), "")
-    return Ended(process.exitcode, began, trained, said)
+    return Ended(code, began, trained, said)
 
 
 def apart(function: Callable[..., None], *args: Any) -> int:
     """Call a module's function in a forked process; its exit code."""
-    process = CONTEXT.Process(target=function, args=args)
-    process.start()
-    process.join(PATIENCE)
-    if process.exitcode is None:
-        process.kill()
-        process.join()
-    return process.exitcode if process.exitcode is not None else 1
+    fork = Fork(function, *args)
+    code = fork.code(PATIENCE)
+    if code is None:
+        fork.kill()
+    return 1 if code is None else code
 
 
 def killed_during(function: Callable[..., None], delay: float, *args: Any) -> None:
@@ -157,13 +183,12 @@ def killed_during(function: Callable[..., None], delay: float, *args: Any) -> No
         args: of the function.
     """
     reader, writer = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=function, args=(writer, *args))
-    process.start()
+    fork = Fork(function, writer, *args)
     writer.close()
-    if _began(reader, process.sentinel):
-        wait([process.sentinel], timeout=delay)
-    process.kill()
-    process.join()
+    if _began(reader, fork.sentinel):
+        wait([fork.sentinel], timeout=delay)
+    fork.kill()
+    fork.code(PATIENCE)
 
 
 def _began(reader: Connection, sentinel: int) -> bool:
@@ -229,3 +254,4 @@ def _told(function: Callable[..., Any], writer: Connection) -> Callable[..., Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)
+TURNS = threading.Lock()
