@@ -6,6 +6,7 @@ python benchmarks/overhead.py --rounds 5 --steps 1500 --size tiny
 On a busy machine ``--clock processor`` tells more, with one thread.
 At the tiny size a step of the model takes a millisecond, and what is around it shows.
 Lightning's own Trainer stands beside it there: its defaults, ``self.log`` every step.
+And so does the loop of ``reference.py`` with its own network, of the same sizes.
 """
 
 import argparse
@@ -17,10 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import reference
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from plain_gpt import Net, Size
 
 from lmzoo.models.gpt import GPT
 from lmzoo.text.datamodule import TextDataModule
@@ -70,6 +73,24 @@ def by_hand(data: TextDataModule, steps: int, size: str) -> list[float]:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        times.append(CLOCK() - started)
+    return times[WARM_UP:]
+
+
+def by_reference(data: TextDataModule, steps: int, size: str) -> list[float]:
+    """Seconds of each step of the loop that nanoGPT's figures describe."""
+    context, batch, of = SIZES[size]
+    shape = (of["num_layers"], of["num_heads"], of["d_model"], context, batch)
+    sizes = Size(*shape, dropout=0.0, steps=steps, batches=0, keep=False)
+    torch.manual_seed(0)
+    on, net = reference.Machine(torch.device("cpu")), Net(data.vocab_size, sizes)
+    optimizer = reference.optimizer_of(net, on)
+    ids, times = torch.from_numpy(data.train_tokens.astype("int64")), []
+    for step in range(steps):
+        started = CLOCK()
+        for group in optimizer.param_groups:
+            group["lr"] = reference.rate(step, steps)
+        reference.update(net, optimizer, ids, sizes, on)
         times.append(CLOCK() - started)
     return times[WARM_UP:]
 
@@ -185,7 +206,12 @@ def p10(times: list[float]) -> float:
     return statistics.quantiles(times, n=10)[0]
 
 
-CONTENDERS = {"hand": by_hand, "lmzoo": by_lmzoo, "lightning": by_lightning}
+CONTENDERS = {
+    "hand": by_hand,
+    "lmzoo": by_lmzoo,
+    "lightning": by_lightning,
+    "reference": by_reference,
+}
 
 
 def main() -> None:

@@ -134,6 +134,29 @@ class Course:
         return min(self.curve, key=lambda row: row[2])
 
 
+def optimizer_of(net: Net, on: Machine) -> torch.optim.Optimizer:
+    """AdamW, decaying matrices alone; the rate is set in every step."""
+    decayed = [p for p in net.parameters() if p.ndim == 2]
+    others = [p for p in net.parameters() if p.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+        lr=PEAK,
+        betas=(0.9, 0.99),
+        weight_decay=0.1,
+        fused=True if on.device.type == "cuda" else None,
+    )
+
+
+def update(
+    run: Any, optimizer: torch.optim.Optimizer, ids: Tensor, size: Size, on: Machine
+) -> None:
+    """One step of the optimizer, on a batch from random places."""
+    loss_of(run, on, *sampled(ids, size)).backward()
+    nn.utils.clip_grad_norm_(run.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def train(
     net: Net,
     run: Any,
@@ -143,15 +166,7 @@ def train(
     on: Machine,
 ) -> Course:
     """The run, ``run`` being the network, compiled or not."""
-    decayed = [p for p in net.parameters() if p.ndim == 2]
-    others = [p for p in net.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-        lr=PEAK,
-        betas=(0.9, 0.99),
-        weight_decay=0.1,
-        fused=True if on.device.type == "cuda" else None,
-    )
+    optimizer = optimizer_of(net, on)
     course, done, since = Course(), 0, 0.0
     for step in range(steps + 1):
         for group in optimizer.param_groups:
@@ -169,10 +184,7 @@ def train(
             done, since = step, on.seconds()
         if step == steps:
             break
-        loss_of(run, on, *sampled(parts[0], size)).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        update(run, optimizer, parts[0], size, on)
     return course
 
 
