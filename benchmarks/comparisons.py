@@ -3,12 +3,14 @@ r"""Comparisons made by ``lmzoo compare``, kept as pages.
 lmzoo compare --config configs/compare_standing.yaml --out runs/standing_shakespeare
 lmzoo compare --config configs/compare_standing.yaml --data.corpus kjv \
     --data.max_val_tokens 110000 --out runs/standing_kjv
+lmzoo compare --config configs/compare_palm.yaml --out runs/ablation
 lmzoo compare --config configs/compare_stopping.yaml --out runs/stopping
 lmzoo compare --config configs/compare_tokenizers.yaml --out runs/tokenizers
 python benchmarks/comparisons.py runs/standing_shakespeare runs/standing_kjv ...
 
-Writes ``results/NAME.md`` under each folder's name: of the standing comparisons the
-whole report and its first figure, of the others the tables that answer their question.
+Writes ``results/NAME.md`` under each folder's name: of the standing comparisons and of
+the ablation the whole report and its first figure, of the others the tables that answer
+their question.
 """
 
 import sys
@@ -23,6 +25,7 @@ STANDING = "Side by side: equal parameters, equal seconds"
 KEPT: dict[str, tuple[str, tuple[str, ...]]] = {  # title, sections; none: all of them
     "standing_shakespeare": (f"{STANDING}, tiny Shakespeare", ()),
     "standing_kjv": (f"{STANDING}, the King James Bible", ()),
+    "ablation": ("What each choice of a modern decoder is worth", ()),
     "stopping": ("Fixed, absolute or relative: when to stop", ("When to stop",)),
     "tokenizers": (
         "Word, character or subword, and which figure to rank by",
