@@ -35,6 +35,10 @@ class Sample(Protocol):
         ...
 
 
+# no part of a model; Lightning notes some forty times a step which hook it is in
+OFTEN = frozenset({"_current_fx_name", "penalised", "grad_norm"})
+
+
 class Member(LightningModule):
     """Constructor, presets, optimizer, clipping, and the frame of a full pass.
 
@@ -108,6 +112,13 @@ class Member(LightningModule):
         self.grad_norm: Tensor | None = None
         self.penalised: dict[str, Tensor] = {}  # of the last step, beside its loss
         self.watch = Watch()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch does it, which looks whether it is a part of the model, or quicker."""
+        if name in OFTEN:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     @classmethod
     def from_preset(cls, preset: str, **arguments: Any) -> Any:
