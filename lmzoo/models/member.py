@@ -114,7 +114,7 @@ class Member(LightningModule):
         self.watch = Watch()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As torch does it, which looks whether it is a part of the model, or quicker."""
+        """As torch does it, which looks whether it is a part, or quicker."""
         if name in OFTEN:
             self.__dict__[name] = value
         else:
