@@ -6,7 +6,7 @@ python benchmarks/overhead.py --rounds 5 --steps 1500 --size tiny
 On a busy machine ``--clock processor`` tells more, with one thread.
 At the tiny size a step of the model takes a millisecond, and what is around it shows.
 Lightning's own Trainer stands beside it there: its defaults, ``self.log`` every step.
-And so does the loop of ``reference.py`` with its own network, of the same sizes.
+And so does the loop of ``reference.py``, on the same model.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from plain_gpt import Net, Size
+from plain_gpt import Size
 
 from lmzoo.models.gpt import GPT
 from lmzoo.text.datamodule import TextDataModule
@@ -82,8 +82,7 @@ def by_reference(data: TextDataModule, steps: int, size: str) -> list[float]:
     context, batch, of = SIZES[size]
     shape = (of["num_layers"], of["num_heads"], of["d_model"], context, batch)
     sizes = Size(*shape, dropout=0.0, steps=steps, batches=0, keep=False)
-    torch.manual_seed(0)
-    on, net = reference.Machine(torch.device("cpu")), Net(data.vocab_size, sizes)
+    on, net = reference.Machine(torch.device("cpu")), model(data, size).train()
     optimizer = reference.optimizer_of(net, on)
     ids, times = torch.from_numpy(data.train_tokens.astype("int64")), []
     for step in range(steps):

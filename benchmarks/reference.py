@@ -134,7 +134,7 @@ class Course:
         return min(self.curve, key=lambda row: row[2])
 
 
-def optimizer_of(net: Net, on: Machine) -> torch.optim.Optimizer:
+def optimizer_of(net: nn.Module, on: Machine) -> torch.optim.Optimizer:
     """AdamW, decaying matrices alone; the rate is set in every step."""
     decayed = [p for p in net.parameters() if p.ndim == 2]
     others = [p for p in net.parameters() if p.ndim < 2]
