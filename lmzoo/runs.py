@@ -6,12 +6,12 @@ own folder, synced and renamed, so that no crash leaves a torn file under a real
 it is read with ``weights_only=True`` and rebuilt through lmzoo's own registry.
 """
 
-import contextlib
 import hashlib
 import io
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -249,10 +249,15 @@ def is_checkpoint_name(name: object) -> bool:
 
 
 def stated_digest(path: Path) -> str:
-    """The SHA-256 that a checkpoint file says it has; of a damaged one, anything."""
+    """The SHA-256 that a checkpoint file says it has; of a damaged one, anything.
+
+    What is no file, as a pipe of such a name, is not read: it says nothing.
+    """
+    if not path.is_file():
+        return ""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 64))
-        return file.read().decode("ascii", "replace")
+        return file.read(64).decode("ascii", "replace")
 
 
 def find_checkpoint(path: str | os.PathLike[str], which: str = "best") -> Path:
@@ -277,9 +282,16 @@ def _find(path: str | os.PathLike[str], which: str) -> tuple[Path, memoryview | 
     wanted = read_manifest(path).get(which)
     named = [path / "checkpoints" / str(wanted)]
     candidates = named if is_checkpoint_name(wanted) else []
-    for file in [*candidates, *newest_first(path)]:
-        with contextlib.suppress(UsageError):
-            return file, verified_bytes(file)
+    skipped: list[str] = []
+    for file in dict.fromkeys([*candidates, *newest_first(path)]):
+        try:
+            body = verified_bytes(file)
+        except UsageError as error:
+            skipped.append(f"skipped: {error}")
+            continue
+        for line in skipped:
+            print(line, file=sys.stderr)
+        return file, body
     if inside := sorted(file.parent.name for file in path.glob("*/manifest.json")):
         raise UsageError(f"{path} is no run but holds some: give {path / inside[0]}")
     if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import torch
 
 from lmzoo import runs
 from lmzoo.cli.folders import CHECKPOINT, FOLDER, TELLER
+from lmzoo.models import divergence
+from lmzoo.models.steps import TrainingSteps
 from tests.cli.runner import SMALL
 from tests.processes import together
 
@@ -134,3 +137,42 @@ def test_what_another_run_told_its_own_misleads_nobody(
     (code,) = together(line.format(1), 1, tmp_path / "b", told_by_the_parent)
     assert code == 2
     assert "/nowhere" in (tmp_path / "b.0").read_text()
+
+
+BAD = 5  # the step whose loss is infinite, in the second process
+
+
+def infinite() -> None:
+    """The loss of the second of two processes is infinite, its gradient is not."""
+    step = TrainingSteps.training_step
+
+    def spoilt(self: TrainingSteps, batch: Any, index: int) -> torch.Tensor:
+        bad = self.global_rank and self.global_step == BAD - 1
+        return step(self, batch, index) + (math.inf if bad else 0.0)
+
+    TrainingSteps.training_step = spoilt  # type: ignore[method-assign]
+
+
+def infinite_and_not_told() -> None:
+    """The control: and its gradient stays as it is."""
+    infinite()
+    divergence._spoilt = lambda loss, gradient: gradient
+
+
+@needs_two_cores
+def test_one_loss_that_is_infinite_stops_all_processes(
+    story: Path, tmp_path: Path
+) -> None:
+    line = (
+        f"fit --model gpt {SMALL} --data.path {story} --trainer.max_steps 8 "
+        f"--trainer.val_check_interval 4 --trainer.accelerator cpu "
+        f"--trainer.devices 2 --trainer.strategy ddp --trainer.default_root_dir "
+    )
+    log = tmp_path / "a"
+    assert together(f"{line}{tmp_path / 'run'}", 2, log, infinite) == [2, 2]
+    said = [log.with_suffix(f".{rank}").read_text() for rank in (0, 1)]
+    assert f"the gradient is not finite at step {BAD}; nothing was updated" in said[0]
+    assert f"kept: the last checkpoint, of step {BAD - 1}, in" in said[0]
+    assert f"the loss is inf at step {BAD}; nothing was updated" in said[1]
+    untold = f"{line}{tmp_path / 'untold'}"
+    assert together(untold, 2, tmp_path / "b", infinite_and_not_told) == [0, 0]

@@ -72,10 +72,31 @@ def test_a_checkpoint_is_read_once(
     assert len(read) == 3
 
 
-def test_a_folder_stands_for_its_newest_sound_checkpoint(saved: Path) -> None:
-    newer = saved.with_name(runs.checkpoint_name(9))
+def test_a_folder_stands_for_its_newest_sound_checkpoint(
+    saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, newer = saved.parent.parent, saved.with_name(runs.checkpoint_name(9))
     newer.write_bytes(saved.read_bytes()[:-100])  # torn
-    assert runs.find_checkpoint(saved.parent.parent) == saved
+    files.write_json(folder / "manifest.json", {"best": newer.name})
+    assert runs.find_checkpoint(folder) == saved
+    assert runs.load(folder).path == saved
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2  # one look, one line
+    assert all(line.startswith(f"skipped: {newer} does not end") for line in told)
+    files.write_json(folder / "manifest.json", {"best": saved.name})  # the control
+    assert runs.find_checkpoint(folder) == saved
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_no_file_states_no_digest(saved: Path) -> None:
+    """To read a pipe is to wait, and /dev/zero has no end."""
+    pipe, endless, gone = (saved.with_name(runs.checkpoint_name(n)) for n in (8, 9, 10))
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    gone.symlink_to(saved.with_name("nothing"))
+    told = [runs.stated_digest(file) for file in runs.newest_first(saved.parent.parent)]
+    assert told[:3] == ["", "", ""]
+    assert told[3] == runs.load(saved).sha256 != ""
 
 
 def test_plain_torch_reads_the_file_too(saved: Path) -> None:

@@ -69,6 +69,7 @@ class RunFolder:
     budget: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)  # what it starts from
+    seen: list[str] = field(default_factory=list)  # of a run, when it was chosen
 
     @property
     def finished(self) -> bool:
@@ -77,6 +78,23 @@ class RunFolder:
         budget = any(key.startswith("budget.") for key in self.identity)
         asked = 0 if budget else self.max_steps
         return done and (not asked or asked <= self.manifest.get("max_steps", 0))
+
+    def look(self) -> None:
+        """Read what the folder says of a run, and keep in mind that it did."""
+        self.manifest = runs.read_manifest(self.path)
+        self.seen = _state(self.path, self.manifest)
+
+    def _require_unchanged(self) -> None:
+        """Nobody trained this run between the choice and the lock.
+
+        Raises:
+            UsageError: somebody did.
+        """
+        if _state(self.path, runs.read_manifest(self.path)) != self.seen:
+            raise UsageError(
+                f"{self.path}: another process trained this run meanwhile; the same "
+                f"command again goes on from what it left"
+            )
 
     def require_same_text(self, data: Any) -> None:
         """A run goes on with the text that it began with.
@@ -130,6 +148,7 @@ class RunFolder:
                 f"{error.strerror or error}; choose another --trainer.default_root_dir"
             ) from error
         cli.plan.held.callback(_locked(self.path).release)
+        self._require_unchanged()
         for stale in (self.path / "checkpoints").glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         parser, config = cli._parser("fit"), cli.config["fit"].clone()
@@ -160,6 +179,11 @@ class RunFolder:
             self.resume_from and kept.exists()
         ):
             files.write_atomically(kept, data.spans().to_bytes())
+
+
+def _state(path: Path, manifest: dict[str, Any]) -> list[str]:
+    """What decides how a run goes on: its manifest, and which checkpoints it has."""
+    return [digest(manifest), *(file.name for file in runs.newest_first(path))]
 
 
 def _locked(path: Path) -> filelock.BaseFileLock:
@@ -201,6 +225,7 @@ def choose(config: Any, plan: Plan) -> RunFolder:
                 "one with --trainer.default_root_dir"
             )
         folder.path = _free(folder.path)
+        folder.look()
     else:
         _resume_own(folder)
     os.environ[FOLDER] = str(folder.path)
@@ -313,7 +338,7 @@ def _resume_at(folder: RunFolder, plan: Plan, typed: str | None) -> None:
             )
     if typed is None and (home / "manifest.json").is_file():
         folder.path = home
-    folder.manifest = runs.read_manifest(folder.path)
+    folder.look()
     if folder.manifest and folder.path.resolve() != home.resolve():
         _require_same(folder)  # what is there already is another run's
     folder.manifest.pop("status", None)
@@ -338,7 +363,7 @@ def _require_same(folder: RunFolder) -> None:
 
 def _resume_own(folder: RunFolder) -> None:
     """The same configuration goes on from its newest sound checkpoint."""
-    folder.manifest = runs.read_manifest(folder.path)
+    folder.look()
     if not folder.manifest:
         return
     _require_same(folder)

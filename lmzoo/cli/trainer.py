@@ -296,7 +296,8 @@ class TrainCLI(LightningCLI):
     # ---- running --------------------------------------------------------------------
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with restoring.one_line(self.trainer, self.checkpoints):
+        trainer, checkpoints = self.trainer, self.checkpoints
+        with checkpoints.heeding(trainer), restoring.one_line(trainer, checkpoints):
             super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ row of the log, validation or checkpoint. Everywhere else each step is looked at
 """
 
 import math
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -34,11 +35,19 @@ class Watch:
     def __init__(self) -> None:
         self._loss: Tensor | None = None  # of a step's micro-batches, added up
         self._skipped = 0
-        self._first: Tensor | None = None  # the step at which it held; below 0: none
+        self._first: Tensor | None = None  # that was held, from 1; below: none
 
-    def add(self, loss: Tensor) -> None:
-        """Before each backward pass: its loss, (); it stays where it is."""
+    def add(self, loss: Tensor, several: bool = False) -> None:
+        """Before each backward pass: its loss, (); it stays where it is.
+
+        Args:
+            loss: of a micro-batch.
+            several: processes add up their gradients. One whose loss is not finite
+                then spoils that of all, so that none steps on without the others.
+        """
         seen = loss.detach()
+        if several and loss.requires_grad:
+            loss.register_hook(partial(_spoilt, seen))
         self._loss = seen if self._loss is None else self._loss + seen
 
     def may_step(
@@ -61,11 +70,12 @@ class Watch:
         """
         loss, self._loss = self._loss, None
         scaler = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
-        # of several processes each has a loss of its own, and all the same gradient
+        # of several processes each has a loss of its own, and all the same gradient,
+        # which a loss that is not finite spoils
         several = getattr(trainer, "world_size", 1) > 1
         seen = norm if loss is None or several else norm + loss.to(norm)
         if can_hold(optimizer, norm) and scaler is None and not sharded:
-            self.hold(optimizer, seen, trainer.global_step)
+            self.hold(optimizer, seen, trainer.global_step + 1)
             if (trainer.global_step + 1) % max(1, trainer.log_every_n_steps) == 0:
                 self.require_finite(trainer)
             return True
@@ -75,7 +85,7 @@ class Watch:
             what = "the gradient is not finite"
             if loss is not None and not math.isfinite(loss):
                 what = f"the loss is {float(loss)}"
-            _diverged(trainer, what, getattr(trainer, "global_step", 0))
+            _diverged(trainer, what, getattr(trainer, "global_step", 0) + 1)
         return finite
 
     def hold(self, optimizer: Optimizer, seen: Tensor, step: int) -> None:
@@ -103,6 +113,11 @@ class Watch:
         """
         if (step := self.held_since()) is not None:
             _diverged(trainer, "the loss or its gradient is not finite", step)
+
+
+def _spoilt(loss: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient where the loss is finite, NaN where it is not; nothing waits."""
+    return torch.where(torch.isfinite(loss), gradient, math.nan)
 
 
 def _diverged(trainer: Any, what: str, step: int) -> NoReturn:

@@ -296,7 +296,8 @@ class Member(LightningModule):
 
     def on_before_backward(self, loss: Tensor) -> None:
         """The loss is watched where it is."""
-        self.watch.add(loss)
+        several = getattr(self._trainer, "world_size", 1) > 1
+        self.watch.add(loss, several)
 
     def configure_gradient_clipping(
         self,

@@ -114,7 +114,7 @@ def _change_loss(position: int, change: Callable[[Any, Any], Any]) -> None:
 FAULTS = {  # what is put in, and what must be said
     "the loss is NaN": (
         partial(_loss_is, math.nan),
-        f"the loss is nan at step {AT - 1};",
+        f"the loss is nan at step {AT};",
     ),
     "the weights are infinite": (
         _weights_are_inf,
@@ -122,11 +122,11 @@ FAULTS = {  # what is put in, and what must be said
     ),
     "the loss is infinite, its gradient is not": (
         partial(_loss_is, math.inf),
-        f"the loss is inf at step {AT - 1};",
+        f"the loss is inf at step {AT};",
     ),
     "the gradient is NaN, the loss is not": (
         _gradient_is_nan,
-        f"the gradient is not finite at step {AT - 1};",
+        f"the gradient is not finite at step {AT};",
     ),
 }
 

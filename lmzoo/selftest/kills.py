@@ -23,6 +23,7 @@ CLAIM = (
 STOPS = "--early_stopping.patience 2 --early_stopping.min_relative_improvement 0.9"
 DDP = "--trainer.devices 2 --trainer.strategy ddp --model.bias false"
 BF16 = "--trainer.precision bf16-mixed"
+BETWEEN = Recipe("ff", 1, "--trainer.max_steps 20", "ff-ends-between-validations")
 QUICK = (Recipe("gpt", 4), Recipe("lstm"), Recipe("ff", 4, BF16, "ff-4-bf16"))
 RECIPES = (
     *QUICK,
@@ -33,6 +34,7 @@ RECIPES = (
     Recipe("gpt", 4, BF16, "gpt-4-bf16"),
     Recipe("gpt", 1, STOPS, "gpt-stops-early"),
     Recipe("lstm", 1, "--model.carry_state true", "lstm-carried"),
+    BETWEEN,
 )
 EACH = [  # a checkpoint at every step, and gone on with from each
     Recipe("gpt", 4, "--checkpoints.every_n_steps 1", "gpt-4-each-step"),
@@ -43,6 +45,8 @@ IN_A_ROW = 3  # kills of one run, at most
 CHECKPOINT, STEP = "checkpoints/step-", "lmzoo.models.steps:TrainingSteps"
 SAVING = "lmzoo.training.checkpoints:Checkpoints"
 STOPPING = "lmzoo.training.early_stopping:EarlyStopping"
+# of a run whose last step is saved, and measured, although no validation falls on it
+LAST = Fuse(f"{STEP}.validation_step", 4)
 POINTS = {
     "inside accumulation": Fuse(f"{STEP}.training_step", 31),
     "at validation": Fuse(f"{STEP}.validation_step", 2),
@@ -142,6 +146,8 @@ def _stories(stages: list[Stage], effort: Effort) -> Iterator[Story]:
         yield Story(stage, f"random-{number}", shares=shares)
         left, number = left - count, number + 1
     for stage in stages:
+        if stage.recipe == BETWEEN:
+            yield Story(stage, "in-the-last-validation", LAST)
         if stage.recipe in EACH or effort.full:
             for file in runs.newest_first(stage.whole):
                 step = runs.step_of(file)

@@ -2,13 +2,15 @@
 
 A checkpoint is taken after a validation when one follows the step, otherwise at the end
 of the step, never inside gradient accumulation: then a resumed run repeats nothing and
-skips nothing.
+skips nothing. The last step is kept at the end of training only: a run that goes on
+from it has no step left, and Lightning would leave out all that stands between.
 """
 
 import contextlib
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,19 @@ class Checkpoints(Watcher, Checkpoint):
 
     # ---- when -------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def heeding(self, trainer: Trainer) -> Iterator[None]:
+        """Have the signals while a command runs, its report included."""
+        self._interruption.install(trainer)
+        try:
+            yield
+        except BaseException as error:
+            if trainer.is_global_zero and self.folder is not None:
+                self._say_where(error)
+            raise
+        finally:
+            self._interruption.restore()
+
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the figures of others' weights before the first step.
 
@@ -112,7 +127,7 @@ class Checkpoints(Watcher, Checkpoint):
             restoring.require_fitting(trainer, self._saved)
         self.begun = True
         self._fetch_best(trainer)
-        self._interruption.install(trainer)
+        self._interruption.saves = True
         self._since = time.perf_counter()
 
     def on_train_batch_end(
@@ -130,7 +145,7 @@ class Checkpoints(Watcher, Checkpoint):
             size = sizes(batch.position) if sizes else data.batch_size
             data.position = batch.position + size
         accumulating = trainer.fit_loop.epoch_loop._should_accumulate()
-        if accumulating or validation_follows(trainer):
+        if accumulating or validation_follows(trainer) or is_last(trainer):
             return
         told = self._interruption.pending(trainer)
         history = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
@@ -150,39 +165,51 @@ class Checkpoints(Watcher, Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, after every other callback has seen this validation."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        metrics = validation_figures(trainer)
-        self.history.append({"step": trainer.global_step, **metrics})
-        self._save(trainer, metrics)
-        if self._interruption.pending(trainer, validated=True):
-            self._interruption.stop(trainer)
-        self._since = time.perf_counter()
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if fitting:
+            metrics = validation_figures(trainer)
+            self.history.append({"step": trainer.global_step, **metrics})
+            self._save(trainer, metrics)
+        self._heed(trainer)
+        if fitting:
+            self._since = time.perf_counter()
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if told to."""
+        self._heed(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last step is always measured and kept."""
         self._stop_clock()
-        self._interruption.restore()
         measured = self.history and self.history[-1]["step"] == trainer.global_step
         if trainer.enable_validation and trainer.global_step and not measured:
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
+            self._stop_clock()
         if self.last is None or self.last["step"] != trainer.global_step:
             self._save(trainer, {})
+        self._interruption.saves = False
+        self._heed(trainer)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Stop the clock; what was saved stays as it is."""
         self._stop_clock()
-        self._interruption.restore()
-        if not trainer.is_global_zero:
-            return
+
+    def _heed(self, trainer: Trainer) -> None:
+        """Stop if any process was told to; here all of them have just waited."""
+        if self._interruption.pending(trainer, validated=True):
+            self._interruption.stop(trainer)
+
+    def _say_where(self, error: BaseException) -> None:
+        """What is left of a run that ends so."""
         step = self.last["step"] if self.last else 0
-        if isinstance(exception, KeyboardInterrupt | Interrupted):
-            said = f"interrupted; the same command goes on after step {step:,}"
-        elif isinstance(exception, Diverged) and self.last and self.folder:
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            after = f" after step {step:,}" if self.last else ""
+            said = f"interrupted; the same command goes on{after}"
+        elif isinstance(error, Diverged) and self.last and self.folder:
             file = self.folder / "checkpoints" / self.last["file"]
             said = f"kept: the last checkpoint, of step {step:,}, in {file}"
         else:
@@ -345,6 +372,11 @@ def validation_follows(trainer: Trainer) -> bool:
     if not trainer.enable_validation or not isinstance(every, int):
         return False
     return (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every == 0
+
+
+def is_last(trainer: Trainer) -> bool:
+    """Whether the optimizer step that has just been taken is the last of the run."""
+    return trainer.global_step >= trainer.max_steps > 0
 
 
 def versions() -> dict[str, str]:

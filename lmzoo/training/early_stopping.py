@@ -89,6 +89,7 @@ class EarlyStopping(Watcher):
         self.reference: float | None = None
         self.reference_step = 0
         self.wait_count = 0
+        self.failed = ""  # the reason, where no patience helps
         self._checked_step: int | None = None
 
     # ---- the rule ---------------------------------------------------------------
@@ -96,7 +97,7 @@ class EarlyStopping(Watcher):
     def check(self, value: float, step: int) -> bool:
         """Take one validation result; True when training should stop."""
         if not math.isfinite(value):
-            self.reason = f"{self.monitor} is {value} at step {step}"
+            self.failed = self.reason = f"{self.monitor} is {value} at step {step}"
             return True
         if self._improves(value):
             self.reference, self.reference_step, self.wait_count = value, step, 0
@@ -112,6 +113,9 @@ class EarlyStopping(Watcher):
         return drop > (share if self.min_delta is None else self.min_delta)
 
     def _exhausted(self) -> bool:
+        if self.failed:
+            self.reason = self.failed
+            return True
         if self.wait_count < self.patience or self.reference is None:
             return False
         by = f" by more than {self.min_relative_improvement:.3g} of it"
@@ -134,8 +138,9 @@ class EarlyStopping(Watcher):
         if self.enabled and self._exhausted():
             trainer.should_stop = True
             if trainer.is_global_zero:
-                hint = "a higher --early_stopping.patience trains on"
-                print(f"{self.reason}; {hint}", file=sys.stderr)
+                hint = "a higher --early_stopping.patience"
+                hint = "--early_stopping.enabled false" if self.failed else hint
+                print(f"{self.reason}; {hint} trains on", file=sys.stderr)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check once per step; every process takes the same decision."""
@@ -174,6 +179,7 @@ class EarlyStopping(Watcher):
             "reference_step": self.reference_step,
             "wait_count": self.wait_count,
             "checked_step": self._checked_step,
+            "failed": self.failed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -182,3 +188,6 @@ class EarlyStopping(Watcher):
         self.reference_step = state_dict["reference_step"]
         self.wait_count = state_dict["wait_count"]
         self._checked_step = state_dict["checked_step"]
+        self.failed = str(state_dict.get("failed", ""))  # earlier versions: none
+        if self.enabled:
+            self._exhausted()  # the reason, where no step is left to be stopped at

@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(value: float) -> None:
     model.configure_gradient_clipping(optimizer, 1.0, "norm")
     for loss in (1.0, value, 2.0):
         model.on_before_backward(torch.tensor(loss))
-    with pytest.raises(Diverged, match=f"the loss is {value} at step 0"):
+    with pytest.raises(Diverged, match=f"the loss is {value} at step 1;"):
         model.configure_gradient_clipping(optimizer, 1.0, "norm")
 
 

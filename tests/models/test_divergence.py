@@ -14,7 +14,7 @@ from lmzoo.models import divergence
 from lmzoo.models.divergence import Watch, can_hold
 from tests.training.tiny import Successors, Tiny, trainer
 
-BAD = 7  # the step whose gradient is spoilt
+BAD = 7  # steps before the one whose gradient is spoilt
 
 
 class Spoils(Callback):
@@ -61,7 +61,7 @@ def test_the_weights_are_those_before_the_bad_step(
     if validated != 50:
         options["val_check_interval"] = validated
     model, spoils = run(tmp_path, BAD, **options)
-    assert f"not finite at step {BAD};" in spoils.error
+    assert f"not finite at step {BAD + 1};" in spoils.error
     assert len(spoils.seen) == steps  # it was told no sooner and no later
     assert torch.equal(model.head.weight, spoils.seen[BAD])
     assert not torch.equal(spoils.seen[BAD], spoils.seen[BAD - 1])  # the control
@@ -84,7 +84,7 @@ def test_without_a_bad_step_it_trains_as_it_does_otherwise(
 
 def test_on_a_cpu_it_stops_at_once(tmp_path) -> None:
     model, spoils = run(tmp_path, BAD, log_every_n_steps=50)
-    assert f"not finite at step {BAD};" in spoils.error
+    assert f"not finite at step {BAD + 1};" in spoils.error
     assert len(spoils.seen) == BAD + 1
     assert torch.equal(model.head.weight, spoils.seen[BAD])
 

@@ -21,7 +21,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
 def test_a_signal_inside_accumulation(stage: Stage) -> None:
     case = signals.Case("told", (15,), "inside accumulation")
     assert signals.tell(stage, case) == []
-    wrong = signals.Case("wrong", (15, 15), "inside accumulation")
+    wrong = signals.Case("wrong", (2, 15), "inside accumulation")
     signals.PLACES["nowhere"] = (signals.PLACES["inside accumulation"][0], 3)
     try:
         found = signals.tell(stage, signals.Case("late", (15,), "nowhere"))

@@ -131,6 +131,20 @@ def test_settings_of_this_run_win_over_the_stored_run() -> None:
     assert run(patient, [3.1, 3.1, 3.1]) == 3
 
 
+def test_a_run_that_is_stopped_at_its_last_step_is_told_why_again() -> None:
+    """No step is left at which training could ask."""
+    stopped = EarlyStopping(patience=2)
+    assert run(stopped, [3.0, 3.1, 3.2]) == 3
+    again, patient = EarlyStopping(patience=2), EarlyStopping(patience=3)
+    for callback in (again, patient):
+        callback.load_state_dict(stopped.state_dict())
+    assert again.reason == stopped.reason != ""
+    assert patient.reason == ""  # the control
+    assert patient.check(math.nan, step=40)
+    again.load_state_dict(patient.state_dict())
+    assert again.reason == "val/nll is nan at step 40"  # and no patience helps
+
+
 def test_state_is_plain_data(tmp_path) -> None:
     callback = EarlyStopping()
     run(callback, [3.0, 3.1])

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
 from lmzoo import runs
 from lmzoo.training.checkpoints import Checkpoints
-from lmzoo.training.interruption import EVERY, Interrupted, Interruption
+from lmzoo.training.interruption import EVERY, SAME, Interrupted, Interruption
 from tests.cli.runner import SMALL
 from tests.processes import together
 
@@ -24,36 +25,86 @@ STEPS, TOLD, VALIDATED = 20, 3, 10
 
 
 @pytest.fixture
-def interruption():
-    made = Interruption()
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def interruption(clock: list[float]):
+    made = Interruption(lambda: clock[0])
     yield made
     made.restore()
 
 
-def trainer(cluster) -> SimpleNamespace:
+def trainer(cluster, world_size: int = 1) -> SimpleNamespace:
     connector = SimpleNamespace(cluster_environment=cluster)
     return SimpleNamespace(
-        world_size=1,
+        world_size=world_size,
         is_global_zero=True,
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace()),
+        _signal_connector=SimpleNamespace(),
         _accelerator_connector=connector,
     )
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"])
-def test_the_first_is_noted_the_second_stops(name: str, interruption, capfd) -> None:
+def test_the_first_is_noted_the_second_stops(
+    name: str, interruption, clock: list[float], capfd
+) -> None:
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_DFL)  # nohup may have had one ignored
     interruption.install(trainer(LightningEnvironment()))
+    interruption.saves = True
     assert not interruption.pending(trainer(LightningEnvironment()))
     os.kill(os.getpid(), number)
     assert interruption.pending(trainer(LightningEnvironment()))
     assert "finishing this step" in capfd.readouterr().err
-    with pytest.raises(Interrupted) as ended:
+    clock[0] = SAME / 2
+    os.kill(os.getpid(), number)  # two tell the same: no second request
+    clock[0], second = SAME, number
+    if name == "SIGHUP":  # a terminal is closed once
         os.kill(os.getpid(), number)
-    assert ended.value.code == 128 + number
+        second = signal.SIGTERM
+    with pytest.raises(Interrupted) as ended:
+        os.kill(os.getpid(), second)
+    assert ended.value.code == 128 + second
     assert signal.getsignal(number) == signal.SIG_DFL
     signal.signal(number, before)
+
+
+def test_another_signal_is_another_request(interruption) -> None:
+    interruption.install(trainer(LightningEnvironment()))
+    interruption.saves = True
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(Interrupted) as ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
+
+
+def test_where_nothing_is_to_be_saved_the_first_stops(interruption, capfd) -> None:
+    interruption.install(trainer(LightningEnvironment()))
+    with pytest.raises(Interrupted) as ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
+    assert capfd.readouterr().err == ""
+
+
+def test_of_several_processes_none_leaves_a_pass(interruption, capfd) -> None:
+    interruption.install(trainer(LightningEnvironment(), world_size=2))
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.received == signal.SIGTERM
+    assert "finishing this pass" in capfd.readouterr().err
+
+
+def test_lightning_takes_no_signal_away(interruption, tmp_path: Path) -> None:
+    options = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path}
+    plain, mine = Trainer(**options), Trainer(**options)
+    interruption.install(mine)
+    mine._signal_connector.register_signal_handlers()
+    assert signal.getsignal(signal.SIGTERM) == interruption._note
+    plain._signal_connector.register_signal_handlers()  # the control
+    assert signal.getsignal(signal.SIGTERM) != interruption._note
+    plain._signal_connector.teardown()
 
 
 def test_a_closed_terminal_that_is_ignored_stays_ignored(interruption) -> None:
