@@ -37,7 +37,7 @@ def forged(
     said: str = "",
     read: Callable[[Any], str] = generate,
 ) -> Case:
-    """A checkpoint in which one value is another; harmless if nothing has to be said."""
+    """A checkpoint in which one value is another; harmless if ``said`` is empty."""
     change = changed(where, to)
     return Case(name, lambda lab: read(lab.forge(change)), said)
 
@@ -93,9 +93,7 @@ CODE = [
     Case("a bare pickle under a right hash", _plain_pickle, NO_ARCHIVE),
     Case("a pickled call in lmzoo's part", _trapped("lmzoo/arguments/x"), DATA),
     Case("a pickled call among the weights", _trapped("state_dict/x"), DATA),
-    Case(
-        "a pickled call in the optimizer", _trapped("optimizer_states", resume), DATA
-    ),
+    Case("a pickled call in the optimizer", _trapped("optimizer_states", resume), DATA),
     Case(
         "the same, weights_only off by the environment",
         _trapped("optimizer_states", resume),
@@ -116,9 +114,7 @@ CODE = [
     Case("a file:// URL", lambda lab: generate(f"file://{lab.run}"), LOCAL),
     forged("a class path in Lightning's hyper-parameters", "hyper_parameters", HIDDEN),
     forged("the same, to resume from", "hyper_parameters", HIDDEN, read=resume),
-    forged(
-        "a class path in the arguments", "lmzoo/arguments/bias", EVIL, NAMES_CODE
-    ),
+    forged("a class path in the arguments", "lmzoo/arguments/bias", EVIL, NAMES_CODE),
     forged(
         "an _instantiator",
         "lmzoo/arguments/_instantiator",
@@ -231,11 +227,9 @@ SIZES = [
         "a thousand million layers",
         "lmzoo/arguments/num_layers",
         10**9,
-        "ask for more than",
+        "at most 10,000",
     ),
-    forged(
-        "a vocabulary of 1e12", "lmzoo/arguments/vocab_size", HUGE, "size mismatch"
-    ),
+    forged("a vocabulary of 1e12", "lmzoo/arguments/vocab_size", HUGE, "size mismatch"),
     forged(
         "a width beyond 64 bits", "lmzoo/arguments/d_model", 10**30, "its arguments"
     ),

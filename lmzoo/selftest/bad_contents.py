@@ -55,9 +55,7 @@ LIES = [
         AVERAGE,
     ),
     Case("an averaged gradient that is a word", _moments(lambda t: "mean"), AVERAGE),
-    forged(
-        "an unknown weight", "state_dict/x", torch.zeros(1), "'x' is unknown to it"
-    ),
+    forged("an unknown weight", "state_dict/x", torch.zeros(1), "'x' is unknown to it"),
     forged(
         "weights that are a list",
         "state_dict",
@@ -84,9 +82,7 @@ LIES = [
         measure,
     ),
     forged("a format of the future", "lmzoo/format", 99, "has format 99"),
-    forged(
-        "data that is a list", "lmzoo/data", [1], "'data' is of type list", measure
-    ),
+    forged("data that is a list", "lmzoo/data", [1], "'data' is of type list", measure),
     forged(
         "training that is a word",
         "lmzoo/training",
@@ -94,7 +90,7 @@ LIES = [
         "'training' is of type str",
         resume,
     ),
-    forged("no loops", "loops", {}, "its state of training", resume),
+    forged("no loops", "loops", {}, "its state of training cannot be taken up", resume),
     forged("loops that are a word", "loops", "fit", "'loops' is of type str", resume),
     forged(
         "no optimizer",
@@ -107,7 +103,7 @@ LIES = [
         "callbacks that are a list",
         "callbacks",
         [1],
-        "its callbacks are no dict",
+        "its state of training cannot be taken up",
         resume,
     ),
     forged(

@@ -108,12 +108,13 @@ def _index(lab: Lab) -> str:
     return generate(folder)
 
 
-DAMAGED = "no safetensors file: "
+DAMAGED = "or no safetensors file"
+BY_GGUF = "transformers cannot read this GGUF file"
 EXPORTS = [
     Case("a sound export", lambda lab: generate(_folder(lab))),
     _header(
         "a header of 2 to the 60 bytes",
-        f"{DAMAGED}Error while deserializing header: header too large",
+        DAMAGED,
         lambda lab: b"{}",
         size=1 << 60,
     ),
@@ -135,11 +136,15 @@ EXPORTS = [
     _config("an export's class path", "could name code", arguments={"bias": EVIL}),
     _config("an export of a foreign class", "is unknown here", model="evil.Trap"),
     _config(
-        "an export of a thousand million layers",
+        "an export of ten thousand layers",
         "ask for more than",
-        arguments={"num_layers": 10**9},
+        arguments={"num_layers": 10**4},
     ),
-    _config("an export's width of 1e12", "size mismatch", arguments={"d_model": 10**12}),
+    _config(
+        "an export's width of 1e12",
+        "cannot be built from its arguments",
+        arguments={"d_model": 10**12},
+    ),
     Case("a pickle among an export's files", _with_pickle, "is a pickle"),
 ]
 FOREIGN = [
@@ -159,19 +164,25 @@ FOREIGN = [
         },
         fresh=True,
     ),
-    _foreign("a model of 1e9 layers", "ask for more than", {"n_layer": 10**9}),
+    _foreign("a model of 1e9 layers", "at most 10,000", {"n_layer": 10**9}),
     _foreign(
-        "a llama of 1e9 layers", "parts", {**LLAMA, "num_hidden_layers": 10**9}
+        "a llama of 1e9 layers",
+        "ask for more than",
+        {**LLAMA, "num_hidden_layers": 10**9},
     ),
-    _foreign("a llama of width 1e12", "fit", {**LLAMA, "hidden_size": 10**12}),
+    _foreign(
+        "a llama of width 1e12",
+        "transformers cannot build",
+        {**LLAMA, "hidden_size": 10**12},
+    ),
     _foreign(
         "a context of 1e12 for a llama",
-        "fit",
+        "do not fit its own description",
         {**LLAMA, "max_position_embeddings": 10**12},
     ),
     _foreign(
         "a model type that is a path",
-        "cannot build",
+        "transformers cannot build",
         {**LLAMA, "model_type": "../../evil"},
     ),
     Case(
@@ -226,8 +237,10 @@ SHAPE = {
     "attention.head_count_kv": 2,
 }
 GGUFS = [
-    _gguf("a GGUF whose merges make no token", "z", _gguf_bytes(SHAPE, merges="z z")),
-    _gguf("a GGUF whose merge is one word", "merge", _gguf_bytes(SHAPE, merges="ab")),
+    _gguf(
+        "a GGUF whose merges make no token", BY_GGUF, _gguf_bytes(SHAPE, merges="z z")
+    ),
+    _gguf("a GGUF whose merge is one word", BY_GGUF, _gguf_bytes(SHAPE, merges="ab")),
     Case(
         "a pickle called .gguf",
         lambda lab: _read_gguf(lab, lab.pickled()),
@@ -239,15 +252,15 @@ GGUFS = [
         "tensors are announced",
         _gguf_bytes(SHAPE, 1 << 60),
     ),
-    _gguf("a GGUF cut short", "more than there are", _gguf_bytes(SHAPE)[:90]),
+    _gguf("a GGUF cut short", "entries are announced", _gguf_bytes(SHAPE)[:90]),
     _gguf(
         "a GGUF of 4e9 layers",
-        "parts",
+        "ask for more than",
         _gguf_bytes({**SHAPE, "block_count": 4 * 10**9}),
     ),
     _gguf(
         "a GGUF of width 4e9",
-        "fit",
+        BY_GGUF,
         _gguf_bytes({**SHAPE, "embedding_length": 4 * 10**9}),
     ),
 ]

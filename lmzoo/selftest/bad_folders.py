@@ -252,7 +252,7 @@ TOKENIZERS = [
     ),
     _tokenizer(
         "a tokenizer without tokens",
-        "no token",
+        "vocab_size must be a positive integer, given 0",
         '{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
     ),
 ]
@@ -274,7 +274,7 @@ REST = [
     Case(
         "a configuration at a URL",
         lambda lab: _fresh(lab, f"--config {lab.url('c.yaml')}"),
-        "c.yaml: no such file",
+        "c.yaml: No such file",
     ),
     Case(
         "a text at a URL",
