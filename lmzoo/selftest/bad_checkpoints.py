@@ -1,4 +1,4 @@
-"""Checkpoints that want code to run, lie about themselves, or ask for the impossible.
+"""Checkpoints that want code to run, or ask for the impossible.
 
 Their hashes are right, so that nothing but how they are read protects.
 """
@@ -18,39 +18,39 @@ HUGE = 10**12
 NO_WEIGHTS_ONLY = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
 
 
-def _set(*keys: Any, to: Any) -> Callable[[Content], None]:
-    """A change: the value found by following ``keys`` becomes ``to``."""
+def changed(where: str, to: Any) -> Callable[[Content], None]:
+    """A change: what is found by following ``where``, "part/key", becomes ``to``."""
 
     def change(content: Content) -> None:
-        for key in keys[:-1]:
+        *keys, last = where.split("/")
+        for key in keys:
             content = content[key]
-        content[keys[-1]] = to
+        content[last] = to
 
     return change
 
 
-def _forged(
+def forged(
     name: str,
-    *keys: Any,
+    where: str,
     to: Any,
+    said: str = "",
     read: Callable[[Any], str] = generate,
-    works: bool = False,
 ) -> Case:
-    """A checkpoint in which one value is another."""
-    change = _set(*keys, to=to)
-    return Case(name, lambda lab: read(lab.forge(change)), works=works)
+    """A checkpoint in which one value is another; harmless if ``said`` is empty."""
+    change = changed(where, to)
+    return Case(name, lambda lab: read(lab.forge(change)), said)
 
 
 # ---- code ----------------------------------------------------------------------------
 
 
-def _trapped(*keys: Any, read: Callable[[Any], str] = generate) -> Callable[[Lab], str]:
-    return lambda lab: read(lab.forge(_set(*keys, to=lab.trap())))
+def _trapped(where: str, read: Callable[[Any], str] = generate) -> Callable[[Lab], str]:
+    return lambda lab: read(lab.forge(changed(where, lab.trap())))
 
 
 def _plain_pickle(lab: Lab) -> str:
-    """Protocol 0 by hand: io.open(marker, "w")."""
-    return generate(lab.sealed(f"cio\nopen\n(V{lab.marker}\nVw\ntR.".encode()))
+    return generate(lab.sealed(lab.pickled()))
 
 
 def _without_trailer(lab: Lab) -> str:
@@ -66,16 +66,18 @@ def _legacy(lab: Lab) -> str:
 
 
 def _torchscript(lab: Lab) -> str:
-    body = io.BytesIO(saved(lab, lab.content()))
+    """What marks one lies beside the pickle, and both want to run."""
+    body = io.BytesIO(saved(lab, {**lab.content(), "more": lab.trap()}))
     with zipfile.ZipFile(body, "a") as archive:
-        archive.writestr("archive/constants.pkl", b"cio\nopen\n(V/\ntR.")
+        inside = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{inside}/constants.pkl", lab.pickled())
     return generate(lab.sealed(body.getvalue()))
 
 
 def _tar(lab: Lab) -> str:
     body = io.BytesIO()
     with tarfile.open(fileobj=body, mode="w") as archive:
-        pickled = f"cio\nopen\n(V{lab.marker}\nVw\ntR.".encode()
+        pickled = lab.pickled()
         for name in ("sys_info", "pickle", "storages", "tensors"):
             entry = tarfile.TarInfo(name)
             entry.size = len(pickled)
@@ -83,69 +85,74 @@ def _tar(lab: Lab) -> str:
     return generate(lab.sealed(body.getvalue()))
 
 
+DATA, LOCAL, NAMES_CODE = "only data", "only local files are loaded", "could name code"
+NO_ARCHIVE, UNKNOWN = "not a zip file", "which is unknown here"
+HIDDEN = {"net": EVIL, "_class_path": "evil.Trap", "_instantiator": "evil.Trap"}
 CODE = [
-    Case("a pickle that is no checkpoint of lmzoo", _without_trailer),
-    Case("a bare pickle under a right hash", _plain_pickle),
-    Case("a pickled call in lmzoo's part", _trapped("lmzoo", "arguments", "x")),
-    Case("a pickled call among the weights", _trapped("state_dict", "x")),
-    Case("a pickled call in the optimizer", _trapped("optimizer_states", read=resume)),
+    Case("a pickle that is no checkpoint of lmzoo", _without_trailer, "does not end"),
+    Case("a bare pickle under a right hash", _plain_pickle, NO_ARCHIVE),
+    Case("a pickled call in lmzoo's part", _trapped("lmzoo/arguments/x"), DATA),
+    Case("a pickled call among the weights", _trapped("state_dict/x"), DATA),
+    Case("a pickled call in the optimizer", _trapped("optimizer_states", resume), DATA),
     Case(
         "the same, weights_only off by the environment",
-        _trapped("optimizer_states", read=resume),
+        _trapped("optimizer_states", resume),
+        DATA,
         environment=NO_WEIGHTS_ONLY,
     ),
     Case(
         "a pickled call, weights_only off by the environment",
         _trapped("more"),
+        DATA,
         environment=NO_WEIGHTS_ONLY,
     ),
-    Case("torch's old format with a pickled call", _legacy),
-    Case("a TorchScript archive", _torchscript),
-    Case("a tar of torch's first format", _tar),
-    Case("a URL", lambda lab: generate("http://127.0.0.1:9/x.ckpt")),
-    Case("a URL to resume from", lambda lab: resume("https://127.0.0.1:9/x.ckpt")),
-    Case("a file:// URL", lambda lab: generate(f"file://{lab.run}")),
-    _forged(
-        "a class path in Lightning's hyper-parameters",
-        "hyper_parameters",
-        to={"net": EVIL, "_class_path": "evil.Trap", "_instantiator": "evil.Trap"},
-        works=True,
+    Case("torch's old format with a pickled call", _legacy, NO_ARCHIVE),
+    Case("a TorchScript archive", _torchscript, "TorchScript"),
+    Case("a tar of torch's first format", _tar, NO_ARCHIVE),
+    Case("a URL", lambda lab: generate(lab.url("x.ckpt")), LOCAL),
+    Case("a URL to resume from", lambda lab: resume(lab.url("x.ckpt", "https")), LOCAL),
+    Case("a file:// URL", lambda lab: generate(f"file://{lab.run}"), LOCAL),
+    forged("a class path in Lightning's hyper-parameters", "hyper_parameters", HIDDEN),
+    forged("the same, to resume from", "hyper_parameters", HIDDEN, read=resume),
+    forged("a class path in the arguments", "lmzoo/arguments/bias", EVIL, NAMES_CODE),
+    forged(
+        "an _instantiator",
+        "lmzoo/arguments/_instantiator",
+        "evil.Trap",
+        "'_instantiator' is not allowed",
     ),
-    _forged(
-        "the same, to resume from",
-        "hyper_parameters",
-        to={"net": EVIL, "_class_path": "evil.Trap", "_instantiator": "evil.Trap"},
-        read=resume,
-        works=True,
+    forged("a model by its class path", "lmzoo/model", "evil.Trap", UNKNOWN),
+    forged("a model by module and class", "lmzoo/model", "evil:Trap", UNKNOWN),
+    forged(
+        "data by a class path", "lmzoo/data/name", "evil.Trap", "'evil.Trap'", measure
     ),
-    _forged("a class path in the arguments", "lmzoo", "arguments", "bias", to=EVIL),
-    _forged("an _instantiator", "lmzoo", "arguments", "_instantiator", to="evil.Trap"),
-    _forged("a model by its class path", "lmzoo", "model", to="evil.Trap"),
-    _forged("a model by module and class", "lmzoo", "model", to="evil:Trap"),
-    _forged("data by a class path", "lmzoo", "data", "name", to="evil.T", read=measure),
-    _forged(
+    forged(
         "a class path in the data's arguments",
-        *("lmzoo", "data", "arguments", "stride"),
-        to=EVIL,
-        read=measure,
+        "lmzoo/data/arguments/stride",
+        EVIL,
+        NAMES_CODE,
+        measure,
     ),
-    _forged(
+    forged(
         "an optimizer of somebody's",
-        *("lmzoo", "training", "optimizer.class_path"),
-        to="evil.Trap",
-        read=resume,
+        "lmzoo/training/optimizer.class_path",
+        "evil.Trap",
+        "names 'evil.Trap' as its optimizer",
+        resume,
     ),
-    _forged(
+    forged(
         "a class path as a learning rate",
-        *("lmzoo", "training", "optimizer.lr"),
-        to=EVIL,
-        read=resume,
+        "lmzoo/training/optimizer.lr",
+        EVIL,
+        NAMES_CODE,
+        resume,
     ),
-    _forged(
+    forged(
         "a callback for the Trainer",
-        *("lmzoo", "training", "trainer.callbacks"),
-        to=["evil.Trap"],
-        read=resume,
+        "lmzoo/training/trainer.callbacks",
+        ["evil.Trap"],
+        "the training option 'trainer.callbacks'",
+        resume,
     ),
 ]
 
@@ -214,86 +221,36 @@ def _bytearray(lab: Lab) -> str:
     return generate(lab.sealed(file.read_bytes()))
 
 
+TOO_MANY = "its description asks for"  # more numbers than the file holds
 SIZES = [
-    _forged("a thousand million layers", "lmzoo", "arguments", "num_layers", to=10**9),
-    _forged("a vocabulary of 1e12", "lmzoo", "arguments", "vocab_size", to=HUGE),
-    _forged("a width beyond 64 bits", "lmzoo", "arguments", "d_model", to=10**30),
-    _forged("a context of 1e12", "lmzoo", "arguments", "context_length", to=HUGE),
-    Case("tensors stretched to terabytes", lambda lab: generate(lab.forge(_expanded))),
-    Case("tensors without memory", lambda lab: generate(lab.forge(_of_no_memory))),
-    Case("one storage for 100 layers", lambda lab: generate(lab.forge(_one_storage))),
-    Case("weights that are compressed zeros", _bomb),
-    Case("a terabyte asked for by a pickle", _bytearray),
-]
-
-
-# ---- lies ----------------------------------------------------------------------------
-
-
-def _weight(content: Content, change: Callable[[torch.Tensor], Any]) -> None:
-    state = content["state_dict"]
-    name = max(state, key=lambda key: state[key].numel())
-    state[name] = change(state[name])
-
-
-def _weights(change: Callable[[torch.Tensor], Any]) -> Callable[[Lab], str]:
-    return lambda lab: generate(lab.forge(lambda content: _weight(content, change)))
-
-
-def _moments(change: Callable[[torch.Tensor], Any]) -> Callable[[Lab], str]:
-    """Adam's averages are changed; a fused step writes to them without looking."""
-
-    def forge(content: Content) -> None:
-        for state in content["optimizer_states"][0]["state"].values():
-            for key in ("exp_avg", "exp_avg_sq"):
-                state[key] = change(state[key])
-
-    return lambda lab: resume(lab.forge(forge))
-
-
-def _tokenizer(name: str, **changes: Any) -> Case:
-    def forge(content: Content) -> None:
-        content["lmzoo"]["tokenizer"].update(changes)
-
-    return Case(name, lambda lab: generate(lab.forge(forge)))
-
-
-CALLBACK = ("callbacks", "Checkpoints")
-LIES = [
-    Case("a weight of another shape", _weights(lambda t: t[:1].clone())),
-    Case("a weight of whole numbers", _weights(lambda t: t.long())),
-    Case("a sparse weight", _weights(lambda t: t.to_sparse())),
-    Case("a weight that is a word", _weights(lambda t: "weight")),
-    Case("an averaged gradient too short", _moments(lambda t: t.flatten()[:1].clone())),
+    forged(
+        "a thousand million layers",
+        "lmzoo/arguments/num_layers",
+        10**9,
+        "at most 10,000",
+    ),
+    forged("a vocabulary of 1e12", "lmzoo/arguments/vocab_size", HUGE, "size mismatch"),
+    forged(
+        "a width beyond 64 bits", "lmzoo/arguments/d_model", 10**30, "its arguments"
+    ),
+    forged(
+        "a context of 1e12", "lmzoo/arguments/context_length", HUGE, "size mismatch"
+    ),
     Case(
-        "an averaged gradient that repeats", _moments(lambda t: t[:1].expand(t.shape))
+        "tensors stretched to terabytes",
+        lambda lab: generate(lab.forge(_expanded)),
+        TOO_MANY,
     ),
-    Case("an averaged gradient that is a word", _moments(lambda t: "mean")),
-    _forged("an unknown weight", "state_dict", "x", to=torch.zeros(1)),
-    _forged("weights that are a list", "state_dict", to=[1, 2]),
-    _forged("an unknown argument", "lmzoo", "arguments", "backdoor", to=1),
-    _forged("arguments that are a list", "lmzoo", "arguments", to=[1]),
-    _forged("a step that is a word", "global_step", to="many", read=measure),
-    _forged("a format of the future", "lmzoo", "format", to=99),
-    _forged("data that is a list", "lmzoo", "data", to=[1], read=measure),
-    _forged("training that is a word", "lmzoo", "training", to="yes", read=resume),
-    _forged("no loops", "loops", to={}, read=resume),
-    _forged("loops that are a word", "loops", to="fit", read=resume),
-    _forged("no optimizer", "optimizer_states", to=[], read=resume),
-    _forged("callbacks that are a list", "callbacks", to=[1], read=resume),
-    _forged("a callback's state without its keys", *CALLBACK, to={}, read=resume),
-    _forged(
-        "a name that leads out of the folder",
-        *(*CALLBACK, "last"),
-        to={"file": "../../text.txt", "step": 2, "metrics": {}},
-        read=resume,
+    Case(
+        "tensors without memory",
+        lambda lab: generate(lab.forge(_of_no_memory)),
+        "without memory",
     ),
-    _forged("a record that is a number", *CALLBACK, "best", to=7, read=resume),
-    _tokenizer("a tokenizer of no kind", kind="pickle"),
-    _tokenizer("symbols that are numbers", symbols=[1, 2, 3]),
-    _tokenizer("a symbol twice", symbols=["a", "a"]),
-    _tokenizer("more symbols than the model has", symbols=[*map(chr, range(32, 999))]),
-    _tokenizer("fewer symbols than the model has", symbols=["a", "b"]),
-    _forged("a tokenizer that is a list", "lmzoo", "tokenizer", to=[1]),
+    Case(
+        "one storage for 100 layers",
+        lambda lab: generate(lab.forge(_one_storage)),
+        TOO_MANY,
+    ),
+    Case("weights that are compressed zeros", _bomb, "compressed"),
+    Case("a terabyte asked for by a pickle", _bytearray, "memory of its own"),
 ]
-CASES = [*CODE, *SIZES, *LIES]

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from lmzoo import portable, runs
 from lmzoo.export import export
 from lmzoo.selftest.lab import EVIL, Case, Lab, generate
 
-GPT2 = {"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 29}
 LLAMA = {
     "model_type": "llama",
     "vocab_size": 29,
@@ -31,19 +31,25 @@ def _folder(lab: Lab) -> Path:
     return path
 
 
-def _header(name: str, header: Any, body: bytes = b"", size: int | None = None) -> Case:
+def _header(
+    name: str,
+    said: str,
+    header: dict[str, Any] | Callable[[Lab], bytes],
+    body: bytes = b"",
+    size: int | None = None,
+) -> Case:
     """An export whose safetensors file begins with another header."""
 
     def make(lab: Lab) -> str:
         folder = _folder(lab)
-        raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+        raw = header(lab) if callable(header) else json.dumps(header).encode()
         length = struct.pack("<Q", len(raw) if size is None else size)
         weights = folder / portable.WEIGHTS
         weights.write_bytes(length + raw + body)
         _rehash(folder)
         return generate(folder)
 
-    return Case(name, make)
+    return Case(name, make, said)
 
 
 def _rehash(folder: Path, **changes: Any) -> None:
@@ -54,13 +60,13 @@ def _rehash(folder: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**config, **changes}))
 
 
-def _config(name: str, **changes: Any) -> Case:
+def _config(name: str, said: str, **changes: Any) -> Case:
     def make(lab: Lab) -> str:
         folder = _folder(lab)
         _rehash(folder, **changes)
         return generate(folder)
 
-    return Case(name, make)
+    return Case(name, make, said)
 
 
 def _tensor(offsets: list[int], shape: list[int]) -> dict[str, Any]:
@@ -70,92 +76,135 @@ def _tensor(offsets: list[int], shape: list[int]) -> dict[str, Any]:
 def _with_pickle(lab: Lab) -> str:
     folder = _folder(lab)
     (folder / portable.WEIGHTS).unlink()
-    (folder / "pytorch_model.bin").write_bytes(
-        f"cio\nopen\n(V{lab.marker}\nVw\ntR.".encode()
-    )
+    (folder / "pytorch_model.bin").write_bytes(lab.pickled())
     return generate(folder)
 
 
-def _foreign(name: str, config: dict[str, Any], **more: Any) -> Case:
-    """A folder as of the transformers library, with weights that do not matter."""
+def _foreign(name: str, said: str, config: dict[str, Any], **more: Any) -> Case:
+    """What ``lmzoo export --to hf`` writes, a GPT-2, with another configuration."""
 
     def make(lab: Lab) -> str:
-        folder = _folder(lab)
-        _write_tokenizer(folder)
-        (folder / portable.CONFIG).write_text(json.dumps(config))
+        folder = _gpt2(lab)
+        file = folder / portable.CONFIG
+        before = {} if "model_type" in config else json.loads(file.read_text())
+        file.write_text(json.dumps({**before, **config}))
         (folder / "modeling_evil.py").write_text((lab.folder / "evil.py").read_text())
         return generate(folder)
 
-    return Case(name, make, needs="transformers", **more)
+    return Case(name, make, said, needs="transformers", **more)
 
 
-def _write_tokenizer(folder: Path) -> None:
-    vocabulary = {chr(97 + n): n for n in range(26)}
-    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"}
-    spec = {"version": "1.0", "added_tokens": [], "model": model}
-    (folder / portable.TOKENIZER).write_text(json.dumps(spec))
+def _gpt2(lab: Lab) -> Path:
+    folder = lab.place() / "gpt2"
+    export(runs.load(lab.run), "hf", folder)
+    return folder
 
 
 def _index(lab: Lab) -> str:
-    folder = _folder(lab)
-    _write_tokenizer(folder)
+    folder = _gpt2(lab)
     (folder / portable.WEIGHTS).unlink()
-    (folder / portable.CONFIG).write_text(json.dumps(GPT2))
     index = {"weight_map": {"a": "../../run/model.safetensors"}}
     (folder / portable.INDEX).write_text(json.dumps(index))
     return generate(folder)
 
 
+DAMAGED = "or no safetensors file"
+BY_GGUF = "transformers cannot read this GGUF file"
 EXPORTS = [
-    _header("a header of 2 to the 60 bytes", b"{}", size=1 << 60),
-    _header("a header that is no JSON", b"\x80\x02cio\nopen\n."),
-    _header("tensors out of range", {"a": _tensor([0, 1 << 40], [1 << 38])}),
+    Case("a sound export", lambda lab: generate(_folder(lab))),
+    _header(
+        "a header of 2 to the 60 bytes",
+        DAMAGED,
+        lambda lab: b"{}",
+        size=1 << 60,
+    ),
+    _header("a header that is a pickle", DAMAGED, lambda lab: lab.pickled()),
+    _header("tensors out of range", DAMAGED, {"a": _tensor([0, 1 << 40], [1 << 38])}),
     _header(
         "tensors that overlap",
+        DAMAGED,
         {"a": _tensor([0, 4], [1]), "b": _tensor([0, 4], [1])},
         bytes(4),
     ),
-    _header("a negative shape", {"a": _tensor([0, 4], [-1])}, bytes(4)),
-    _header("a shape whose product overflows", {"a": _tensor([0, 4], [1 << 62, 8])}),
-    _header("no tensor at all", {}),
-    _config("an export's class path", arguments={"bias": EVIL}),
-    _config("an export of a foreign class", model="evil.Trap"),
-    _config("an export of a thousand million layers", arguments={"num_layers": 10**9}),
-    _config("an export's width of 1e12", arguments={"d_model": 10**12}),
-    Case("a pickle among an export's files", _with_pickle),
+    _header("a negative shape", DAMAGED, {"a": _tensor([0, 4], [-1])}, bytes(4)),
+    _header(
+        "a shape whose product overflows",
+        DAMAGED,
+        {"a": _tensor([0, 4], [1 << 62, 8])},
+    ),
+    _header("no tensor at all", "is missing", {}),
+    _config("an export's class path", "could name code", arguments={"bias": EVIL}),
+    _config("an export of a foreign class", "is unknown here", model="evil.Trap"),
+    _config(
+        "an export of ten thousand layers",
+        "ask for more than",
+        arguments={"num_layers": 10**4},
+    ),
+    _config(
+        "an export's width of 1e12",
+        "cannot be built from its arguments",
+        arguments={"d_model": 10**12},
+    ),
+    Case("a pickle among an export's files", _with_pickle, "is a pickle"),
+]
+FOREIGN = [
+    _foreign("a sound GPT-2", "", {}),
     _foreign(
         "a model that brings its code",
-        {**GPT2, "auto_map": {"AutoModelForCausalLM": "modeling_evil.Trap"}},
+        "asks for code of the model's own",
+        {"auto_map": {"AutoModelForCausalLM": "modeling_evil.Trap"}},
     ),
     _foreign(
         "a kernel of somebody's from the hub",
+        "",
         {
-            **GPT2,
             "scale_attn_by_inverse_layer_idx": True,
             "attn_implementation": "evil/kernel",
+            "_attn_implementation": "evil/kernel",
         },
+        fresh=True,
     ),
-    _foreign("a model of 1e9 layers", {**GPT2, "n_layer": 10**9}),
-    _foreign("a llama of 1e9 layers", {**LLAMA, "num_hidden_layers": 10**9}),
-    _foreign("a llama of width 1e12", {**LLAMA, "hidden_size": 10**12}),
+    _foreign("a model of 1e9 layers", "at most 10,000", {"n_layer": 10**9}),
     _foreign(
-        "a context of 1e12 for a llama", {**LLAMA, "max_position_embeddings": 10**12}
+        "a llama of 1e9 layers",
+        "ask for more than",
+        {**LLAMA, "num_hidden_layers": 10**9},
     ),
-    _foreign("a model type that is a path", {**LLAMA, "model_type": "../../evil"}),
-    Case("an index that leads out of the folder", _index, needs="transformers"),
+    _foreign(
+        "a llama of width 1e12",
+        "transformers cannot build",
+        {**LLAMA, "hidden_size": 10**12},
+    ),
+    _foreign(
+        "a context of 1e12 for a llama",
+        "do not fit its own description",
+        {**LLAMA, "max_position_embeddings": 10**12},
+    ),
+    _foreign(
+        "a model type that is a path",
+        "transformers cannot build",
+        {**LLAMA, "model_type": "../../evil"},
+    ),
+    Case(
+        "an index that leads out of the folder",
+        _index,
+        "is no file beside it",
+        needs="transformers",
+    ),
 ]
 
 
 # ---- GGUF ----------------------------------------------------------------------------
 
 
-def _gguf(name: str, content: bytes) -> Case:
-    def make(lab: Lab) -> str:
-        path = lab.place() / "model.gguf"
-        path.write_bytes(content)
-        return generate(path)
+def _gguf(name: str, said: str, content: bytes) -> Case:
+    return Case(name, lambda lab: _read_gguf(lab, content), said, needs="gguf")
 
-    return Case(name, make, needs="gguf")
+
+def _read_gguf(lab: Lab, content: bytes) -> str:
+    path = lab.place() / "model.gguf"
+    path.write_bytes(content)
+    return generate(path)
 
 
 def _text(value: str) -> bytes:
@@ -188,14 +237,30 @@ SHAPE = {
     "attention.head_count_kv": 2,
 }
 GGUFS = [
-    _gguf("a GGUF whose merges make no token", _gguf_bytes(SHAPE, merges="z z")),
-    _gguf("a GGUF whose merge is one word", _gguf_bytes(SHAPE, merges="ab")),
-    _gguf("a pickle called .gguf", b"cio\nopen\n(V/tmp/x\nVw\ntR."),
-    _gguf("a GGUF of 2 to the 60 tensors", _gguf_bytes(SHAPE, 1 << 60)),
-    _gguf("a GGUF cut short", _gguf_bytes(SHAPE)[:90]),
-    _gguf("a GGUF of 4e9 layers", _gguf_bytes({**SHAPE, "block_count": 4 * 10**9})),
-    _gguf("a GGUF of width 4e9", _gguf_bytes({**SHAPE, "embedding_length": 4 * 10**9})),
+    _gguf(
+        "a GGUF whose merges make no token", BY_GGUF, _gguf_bytes(SHAPE, merges="z z")
+    ),
+    _gguf("a GGUF whose merge is one word", BY_GGUF, _gguf_bytes(SHAPE, merges="ab")),
+    Case(
+        "a pickle called .gguf",
+        lambda lab: _read_gguf(lab, lab.pickled()),
+        "does not begin with GGUF",
+        needs="gguf",
+    ),
+    _gguf(
+        "a GGUF of 2 to the 60 tensors",
+        "tensors are announced",
+        _gguf_bytes(SHAPE, 1 << 60),
+    ),
+    _gguf("a GGUF cut short", "entries are announced", _gguf_bytes(SHAPE)[:90]),
+    _gguf(
+        "a GGUF of 4e9 layers",
+        "ask for more than",
+        _gguf_bytes({**SHAPE, "block_count": 4 * 10**9}),
+    ),
+    _gguf(
+        "a GGUF of width 4e9",
+        BY_GGUF,
+        _gguf_bytes({**SHAPE, "embedding_length": 4 * 10**9}),
+    ),
 ]
-
-
-CASES = [*EXPORTS, *GGUFS]

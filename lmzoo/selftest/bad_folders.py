@@ -25,8 +25,8 @@ PYTHON_TAG = "!!python/object/apply:builtins.open [{marker}, w]\n"
 
 def _manifest(
     name: str,
+    said: str = "",
     read: Callable[[Any], str] = generate,
-    works: bool = False,
     **changes: Any,
 ) -> Case:
     """A run whose manifest says something else, and whose checkpoints are sound."""
@@ -42,7 +42,7 @@ def _manifest(
         (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         return read(run)
 
-    return Case(name, make, works=works)
+    return Case(name, make, said)
 
 
 def _again(run: Path) -> str:
@@ -54,7 +54,7 @@ def _again(run: Path) -> str:
 
 
 def _instead(
-    name: str, file: str, content: str | bytes, read: Any, **more: Any
+    name: str, said: str, file: str, content: str | bytes, read: Any = generate
 ) -> Case:
     """A run in which one file has another content."""
 
@@ -64,21 +64,28 @@ def _instead(
         (run / file).write_bytes(body)
         return read(run)
 
-    return Case(name, make, **more)
+    return Case(name, make, said)
 
 
-def _pipe(lab: Lab) -> str:
-    run = lab.copy()
-    fifo(run / "checkpoints" / runs.checkpoint_name(9))
-    return generate(run)
+def _strange(
+    lay: Callable[[Path], Any],
+    read: Callable[[Any], str] = generate,
+    alone: bool = False,
+) -> Callable[[Lab], str]:
+    """A run with what is no file under the name of a checkpoint, the latest of all."""
+
+    def make(lab: Lab) -> str:
+        run = lab.copy()
+        for file in runs.newest_first(run) if alone else ():
+            file.unlink()
+        lay(run / "checkpoints" / runs.checkpoint_name(9))
+        return read(run)
+
+    return make
 
 
-def _device(lab: Lab) -> str:
-    run = lab.copy()
-    for file in (run / "checkpoints").iterdir():
-        file.unlink()
-    (run / "checkpoints" / runs.checkpoint_name(9)).symlink_to("/dev/zero")
-    return generate(run)
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
 
 
 def _hollow(lab: Lab) -> str:
@@ -109,39 +116,59 @@ def _spans() -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
+SOUND = [  # what is read below, as it was before anything was changed in it
+    Case("a sound run that goes on", lambda lab: _again(lab.copy())),
+    Case("a sound run to resume from", lambda lab: resume(lab.copy())),
+    Case("a sound run that is measured", lambda lab: measure(lab.copy())),
+    Case("a sound text", lambda lab: _fresh(lab, "")),
+]
+UNREADABLE = "manifest.json cannot be read"
 RUNS = [
-    _manifest("a best checkpoint out of the folder", works=True, best="../../x.ckpt"),
-    _manifest("a best checkpoint that is a list", works=True, best=[1]),
-    _manifest("an identity that is a list", _again, identity=[1]),
-    _manifest("data that is a word in a manifest", _again, data="text"),
-    _manifest("a budget that is a word", _again, budget="much"),
+    Case("a pipe for a checkpoint", _strange(fifo)),
+    _manifest("a best checkpoint out of the folder", best="../../x.ckpt"),
+    _manifest("a best checkpoint that is a list", best=[1]),
     _manifest(
-        "a longest run that is a word", _again, max_steps="many", status="finished"
+        "an identity that is a list", "its identity is no dict", _again, identity=[1]
     ),
-    _instead("a manifest that is no JSON", "manifest.json", "{", generate),
-    _instead("a manifest of 100,000 levels", "manifest.json", DEEP, generate),
+    Case("a pipe for a checkpoint, trained beside", _strange(fifo, _again)),
+    Case("a device for a checkpoint, trained beside", _strange(_endless, _again)),
+    Case("a device beside a checkpoint", _strange(_endless)),
+    Case("nothing but a device", _strange(_endless, alone=True), "no sound checkpoint"),
+    _manifest(
+        "data that is a word in a manifest", "its data is no dict", _again, data="text"
+    ),
+    _manifest("a budget that is a word", "its budget is no dict", _again, budget="all"),
+    _manifest(
+        "a longest run that is a word",
+        "its max_steps is no int",
+        _again,
+        max_steps="many",
+        status="finished",
+    ),
+    _instead("a manifest that is no JSON", UNREADABLE, "manifest.json", "{"),
+    _instead("a manifest of 100,000 levels", UNREADABLE, "manifest.json", DEEP),
     _instead(
         "spans that ask for a terabyte",
+        "not as long as its header says",
         "spans.bin",
         _spans(),
         lambda run: f"{generate(run)} --variability true",
     ),
-    Case("a pipe for a checkpoint", _pipe, works=True),
-    Case("a device for a checkpoint", _device),
-    Case("a checkpoint of 64 terabytes", _hollow),
+    Case("a checkpoint of 64 terabytes", _hollow, "larger than the memory"),
 ]
 
 
 # ---- tokenizers, caches, configurations, names ---------------------------------------
 
 
-def _tokenizer(name: str, content: str | bytes) -> Case:
+def _tokenizer(name: str, said: str, content: str | Callable[[Lab], bytes]) -> Case:
     def make(lab: Lab) -> str:
         path = lab.place() / "tokenizer.json"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        raw = content(lab) if callable(content) else content.encode()
+        path.write_bytes(raw)
         return _fresh(lab, f"--data.tokenizer {path}")
 
-    return Case(name, make)
+    return Case(name, make, said)
 
 
 def _fresh(lab: Lab, more: str) -> str:
@@ -177,7 +204,7 @@ def _cache(name: str, change: Callable[[dict[str, Any], bytes], bytes]) -> Case:
             path.write_bytes(ids + raw + tail)
         return _fresh(lab, "")
 
-    return Case(name, make, works=True)
+    return Case(name, make)
 
 
 def _of_objects(footer: dict[str, Any], ids: bytes) -> bytes:
@@ -202,27 +229,30 @@ def _meta(**changes: Any) -> Callable[[dict[str, Any], bytes], bytes]:
     return change
 
 
-def _yaml(name: str, text: str) -> Case:
+def _yaml(name: str, said: str, text: str) -> Case:
     def make(lab: Lab) -> str:
         path = lab.place() / "config.yaml"
         path.write_text(text.format(marker=lab.marker))
         return _fresh(lab, f"--config {path}")
 
-    return Case(name, make)
+    return Case(name, make, said)
 
 
+NO_TOKENIZER = "not a tokenizer that the tokenizers library reads"
 TOKENIZERS = [
-    _tokenizer("a tokenizer of 100,000 levels", DEEP),
-    _tokenizer("a pickled tokenizer", b"\x80\x02cio\nopen\n."),
-    _tokenizer("a tokenizer that is a number", "7"),
+    _tokenizer("a tokenizer of 100,000 levels", NO_TOKENIZER, DEEP),
+    _tokenizer("a pickled tokenizer", NO_TOKENIZER, lambda lab: lab.pickled()),
+    _tokenizer("a tokenizer that is a number", NO_TOKENIZER, "7"),
     _tokenizer(
         "ids up to 1e9",
+        "1,000,000,000",
         json.dumps(
             {"model": {"type": "WordLevel", "vocab": {"a": 10**9}, "unk_token": "a"}}
         ),
     ),
     _tokenizer(
         "a tokenizer without tokens",
+        "vocab_size must be a positive integer, given 0",
         '{"model": {"type": "BPE", "vocab": {}, "merges": []}}',
     ),
 ]
@@ -234,36 +264,57 @@ CACHES = [
     _cache("a cache with strange statistics", _meta(stats={"train": {"evil": 1}})),
 ]
 REST = [
-    _yaml("a configuration with a Python tag", PYTHON_TAG),
-    _yaml("the same inside an option", "trainer:\n  max_steps: " + PYTHON_TAG),
-    _yaml("a configuration of 100,000 levels", DEEP),
+    _yaml("a configuration with a Python tag", "is not YAML", PYTHON_TAG),
+    _yaml(
+        "the same inside an option",
+        "is not YAML",
+        "trainer:\n  max_steps: " + PYTHON_TAG,
+    ),
+    _yaml("a configuration of 100,000 levels", "is not YAML", DEEP),
     Case(
         "a configuration at a URL",
-        lambda lab: _fresh(lab, "--config http://127.0.0.1:9/c.yaml"),
+        lambda lab: _fresh(lab, f"--config {lab.url('c.yaml')}"),
+        "c.yaml: No such file",
     ),
     Case(
         "a text at a URL",
-        lambda lab: _fresh(lab, "--data.path http://127.0.0.1:9/t.txt"),
+        lambda lab: _fresh(lab, f"--data.path {lab.url('t.txt')}"),
+        "no such file or folder",
     ),
     Case(
-        "a plugin at a URL", lambda lab: _fresh(lab, "--plugin http://127.0.0.1:9/p.py")
+        "a plugin at a URL",
+        lambda lab: _fresh(lab, f"--plugin {lab.url('p.py')}"),
+        "no such Python file",
     ),
     Case(
         "a source at a URL",
-        lambda lab: f"{SOURCE} http://127.0.0.1:9/m --data.path {lab.text}",
+        lambda lab: f"{SOURCE} {lab.url('m')} --data.path {lab.text}",
+        "no name of the Hugging Face hub",
         needs="transformers",
     ),
     Case(
         "a corpus that is a path",
         lambda lab: _fresh(lab, "--data.corpus ../../etc/passwd"),
-    ),
-    Case("a model that is a path", lambda lab: f"check ../../{lab.folder.name}/evil"),
-    Case(
-        "a new model that is a path", lambda lab: f"new ../evil --folder {lab.place()}"
+        "../../etc/passwd",
     ),
     Case(
-        "a run that is gone on from by a URL", lambda lab: resume("ftp://127.0.0.1/run")
+        "a model that is a path",
+        lambda lab: f"check ../../{lab.folder.name}/evil",
+        "unknown model",
     ),
-    Case("a run that is measured by a URL", lambda lab: measure("s3://bucket/run")),
+    Case(
+        "a new model that is a path",
+        lambda lab: f"new ../evil --folder {lab.place()}",
+        "is no name for a model",
+    ),
+    Case(
+        "a run that is gone on from by a URL",
+        lambda lab: resume(lab.url("run", "ftp")),
+        "only local files",
+    ),
+    Case(
+        "a run that is measured by a URL",
+        lambda lab: measure("s3://bucket/run"),
+        "only local files",
+    ),
 ]
-CASES = [*RUNS, *TOKENIZERS, *CACHES, *REST]

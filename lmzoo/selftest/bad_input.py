@@ -4,6 +4,7 @@ Beside the mistakes stand what looks like one and has to work. Every command is 
 """
 
 import os
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +16,34 @@ from lmzoo.selftest.outcome import Effort, Outcome
 from lmzoo.selftest.stories import AT_ONCE, shared, spread
 
 CLAIM = "a mistake ends in one line and exit code 2, and leaves nothing behind"
-BROKEN = """
+CARELESS = """
+import os, sys
 import lmzoo.cli
 from lmzoo.errors import UsageError
 
 def dispatch(argv):
-    open("half-written", "w").close()
-    raise RuntimeError("as a program without care for its caller")
+    exec(sys.argv[1])
+    raise UsageError("as a program without care for its caller")
 
 lmzoo.cli._dispatch = dispatch
-raise SystemExit(lmzoo.cli.main(["fit"]))
+raise SystemExit(lmzoo.cli.main([]))
 """
+OK_TEXT, IN_CACHE = "ok.txt", "cache/kept"
+CARELESSNESS = {  # what a careless command does, and how it is told from one with care
+    "raise SystemExit(1)": "exit code 1",
+    "raise RuntimeError": "a traceback: RuntimeError",
+    "open('half-written', 'w').close()": "it left half-written",
+    f"open('{OK_TEXT}', 'w').close()": f"it changed {OK_TEXT}",
+    f"open('{IN_CACHE}', 'w').close()": f"it changed {IN_CACHE}",
+    f"os.remove('{OK_TEXT}')": f"it took {OK_TEXT} away",
+    "print('error: a second line', file=sys.stderr)": "2 lines of error: ",
+    "raise UsageError('another reason')": "it does not say 'without care'",
+}
 SETUP = (
     f"fit --model gpt {SMALL} --data.path ok.txt --trainer.max_steps 2 "
     f"--trainer.default_root_dir run",
 )
+Listing = dict[str, tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -47,16 +61,16 @@ def check(folder: Path, effort: Effort) -> Outcome:
     rooms = [Commands(folder / f"room-{number}") for number in range(AT_ONCE)]
     spread(prepare, rooms)
     found = shared(_typed, typed, rooms)
-    said = broken(rooms[0])
+    unnoticed = controls(rooms[0])
     details = [f"{one.why}: lmzoo {one.line}" for one in found if one.why]
     return Outcome(
         name="bad_input",
         claim=CLAIM,
         tried=len(found),
         held=len(found) - len(details),
-        control="a command that writes a file and then fails as Python does: "
-        + ("told from one that behaves" if said else "NOT noticed"),
-        control_failed=bool(said),
+        control=f"{len(CARELESSNESS)} commands that fail without care, each in its own "
+        "way: " + (f"NOT noticed: {unnoticed[0]}" if unnoticed else "each told by it"),
+        control_failed=not unnoticed,
         details=details,
         seconds=time.monotonic() - began,
     )
@@ -108,20 +122,21 @@ def mistaken(line: str, said: str, commands: Commands) -> Tried:
     before = listing(commands.folder)
     result = commands.lmzoo(line)
     after = listing(commands.folder)
-    for name in sorted(after - before, reverse=True):
+    for name in reversed(_left(before, after)):
         path = commands.folder / name
         path.rmdir() if path.is_dir() else path.unlink()
     return Tried(line, _wrong(result, said, before, after))
 
 
-def _wrong(result: Result, said: str, before: set[str], after: set[str]) -> str:
-    if why := result.wrong_refusal():
+def _wrong(result: Result, said: str, before: Listing, after: Listing) -> str:
+    if why := result.wrong_refusal(said):
         return why
-    if said not in result.errors[0]:
-        return f"it does not say {said!r}: {result.errors[0]!r}"
-    if left := sorted(after - before):
+    if left := _left(before, after):
         return f"it left {left[0]}"
-    return ""
+    if lost := sorted(before.keys() - after):
+        return f"it took {lost[0]} away"
+    changed = sorted(name for name in before if before[name] != after[name])
+    return f"it changed {changed[0]}" if changed else ""
 
 
 def working(line: str, commands: Commands) -> Tried:
@@ -129,21 +144,39 @@ def working(line: str, commands: Commands) -> Tried:
     return Tried(line, commands.lmzoo(line).wrong_success())
 
 
-def broken(commands: Commands) -> str:
-    """What is wrong with how a careless command ends: the control."""
+def controls(commands: Commands) -> list[str]:
+    """The careless commands that are not told, or not by what they do."""
     folder = commands.folder
-    script = folder / "broken.py"
-    script.write_text(BROKEN, encoding="utf-8")
-    before = listing(folder)
-    result = commands.run([str(script.resolve())])
-    return _wrong(result, "", before, listing(folder))
+    script = folder / "careless.py"
+    script.write_text(CARELESS, encoding="utf-8")
+    (folder / IN_CACHE).write_bytes(b"kept")
+    unnoticed = []
+    for does, told in CARELESSNESS.items():
+        before = listing(folder)
+        result = commands.run([str(script.resolve()), does])
+        if not _wrong(result, "without care", before, listing(folder)).startswith(told):
+            unnoticed.append(does)
+        (folder / OK_TEXT).write_text(str(FILES[OK_TEXT]), encoding="utf-8")
+        (folder / "half-written").unlink(missing_ok=True)
+    return unnoticed
 
 
-def listing(folder: Path) -> set[str]:
-    """Every file and folder, but for the cache and what Python leaves."""
-    return {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if not {"cache", "__pycache__"} & set(path.relative_to(folder).parts)
-        and path.suffix != ".log"  # what the commands print
-    }
+def listing(folder: Path) -> Listing:
+    """Size and time of every file; of folders, and of locks, only that they are there.
+
+    What Python leaves and what the commands print is left out.
+    """
+    found: Listing = {}
+    for path in folder.rglob("*"):
+        name, status = str(path.relative_to(folder)), path.lstat()
+        if "__pycache__" in path.parts or path.suffix == ".log":
+            continue
+        plain = stat.S_ISREG(status.st_mode) and path.suffix != ".lock"
+        found[name] = (status.st_size, status.st_mtime_ns) if plain else None
+    return found
+
+
+def _left(before: Listing, after: Listing) -> list[str]:
+    """What was made; a cache may keep what it was given, if that is whole."""
+    made = [Path(name) for name in sorted(after.keys() - before)]
+    return [str(p) for p in made if p.parts[0] != "cache" or p.suffix == ".tmp"]

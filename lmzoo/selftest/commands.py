@@ -36,10 +36,10 @@ class Result:
         """The lines that tell a mistake."""
         return [line for line in self.err.splitlines() if line.startswith("error: ")]
 
-    def wrong_refusal(self) -> str:
+    def wrong_refusal(self, said: str = "") -> str:
         """Why this is not how a mistake has to end; "" if it is.
 
-        Exit code 2, one line that begins with "error: ", no traceback.
+        Exit code 2, no traceback, one line that begins with "error: " and has ``said``.
         """
         if self.timed_out:
             return f"still running after {self.seconds:.0f} seconds"
@@ -49,6 +49,8 @@ class Result:
             return f"exit code {self.code}: {self._last()}"
         if len(self.errors) != 1:
             return f"{len(self.errors)} lines of error: {self.err[:200]!r}"
+        if said not in self.errors[0]:
+            return f"it does not say {said!r}: {self.errors[0]!r}"
         return ""
 
     def wrong_success(self) -> str:

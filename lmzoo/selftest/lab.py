@@ -3,16 +3,23 @@
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmzoo import runs
-from lmzoo.selftest.commands import Commands
+from lmzoo.selftest.commands import Commands, Job, Result
+from lmzoo.selftest.loopback import Listener
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 80
+FRESH = """
+import os, subprocess, sys
+paths = os.pathsep.join(filter(None, sys.path))
+argv = [sys.executable, "-m", "lmzoo", *sys.argv[1:]]
+raise SystemExit(subprocess.call(argv, env={**os.environ, "PYTHONPATH": paths}))
+"""
 EVIL = {"class_path": "evil.Trap", "init_args": {}}
 SMALL = (
     "--model.d_model 16 --model.num_layers 1 --model.num_heads 2 "
@@ -27,16 +34,20 @@ class Case:
     Attributes:
         name: what is wrong with the file.
         make: makes it, and gives the words of the command.
-        works: the file is harmless once read as data, so the command has to succeed.
+        said: a word of the reason for which it has to be refused; "" if it is harmless
+            once it is read as data, so that the command has to succeed.
         environment: variables that the command gets.
         needs: an optional library, without which the case is left out.
+        fresh: the command is a process of its own, in which nothing was imported or
+            switched off beforehand.
     """
 
     name: str
     make: Callable[["Lab"], str]
-    works: bool = False
+    said: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     needs: str = ""
+    fresh: bool = False
 
 
 class Trap:
@@ -77,12 +88,36 @@ class Lab:
         source = f"open({str(self.marker)!r}, 'w').close()\nclass Trap: ...\n"
         for place in (self.folder, commands.folder):  # on the path of every command
             (place / "evil.py").write_text(source, encoding="utf-8")
+        (self.folder / "fresh.py").write_text(FRESH, encoding="utf-8")
+        self.listener = Listener(self.pickled())
+        address = self.url("")
+        self.environment = {  # whoever asks for anything anywhere asks the listener
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": "0",
+            "AWS_ENDPOINT_URL": address,
+            "NO_PROXY": "*",
+            "no_proxy": "*",
+        }
 
     def place(self) -> Path:
         """A new empty folder."""
         path = self.folder / f"case-{next(self._numbers)}"
         path.mkdir()
         return path
+
+    def run_case(self, case: Case) -> tuple[str, Result]:
+        """Make the file and have the command read it; the command and how it ended."""
+        line = case.make(self)
+        self.was_executed()  # a trap may have been sprung while it was laid
+        self.was_asked()
+        job = Job.of(line, self.folder, {**self.environment, **case.environment})
+        if case.fresh:
+            job = replace(job, argv=[str(self.folder / "fresh.py"), *job.argv[1:]])
+        return line, self.commands.together([job])[0]
+
+    def url(self, name: str, scheme: str = "http") -> str:
+        """An address at which the listener gives a pickle."""
+        return f"{scheme}://{self.listener.address}/{name}".rstrip("/")
 
     def content(self) -> dict[str, Any]:
         """What the sound checkpoint holds, to be changed."""
@@ -91,6 +126,10 @@ class Lab:
     def trap(self) -> Trap:
         """Something that must never be unpickled as code."""
         return Trap(self.marker)
+
+    def pickled(self) -> bytes:
+        """The same as bytes, made by hand: ``io.open(marker, "w")`` in protocol 0."""
+        return f"cio\nopen\n(V{self.marker}\nVw\ntR.".encode()
 
     def forge(self, change: Callable[[dict[str, Any]], Any]) -> Path:
         """A checkpoint file that is changed, and then hashed as lmzoo hashes it."""
@@ -121,6 +160,11 @@ class Lab:
         there = self.marker.exists()
         self.marker.unlink(missing_ok=True)
         return there
+
+    def was_asked(self) -> bool:
+        """Whether anybody asked the listener; that is then forgotten."""
+        asked, self.listener.asked = self.listener.asked, 0
+        return bool(asked)
 
 
 def generate(path: Path | str) -> str:

@@ -23,7 +23,7 @@ HEAVY = (
     "lmzoo.training.telemetry",
 )
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read as it is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # read as it is imported; see lab.Case.fresh
 for name in HEAVY:
     with contextlib.suppress(ImportError):  # some are optional
         importlib.import_module(name)

@@ -23,6 +23,7 @@ from lmzoo.selftest import forks
 
 VERSION = lightning.__version__
 STEPS, VOCAB, LENGTH = 16, 29, 16
+NOT_RUN = "the control, stock Lightning, could not be run"
 
 
 class Stock(LightningModule):
@@ -77,11 +78,15 @@ def trainer(folder: Path, callbacks: list[Any], **more: Any) -> Trainer:
 
 
 def resumes(folder: Path) -> tuple[int, int]:
-    """Resume at every second step: how many ends are the same, of how many."""
+    """Resume at every second step: how many ends are the same, of how many.
+
+    Raises:
+        RuntimeError: it fails, or two runs that nothing ends are not the same either.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "resumes.json"
     if forks.apart(_resumes, folder, file):
-        raise RuntimeError("the control, stock Lightning, could not be run")
+        raise RuntimeError(NOT_RUN)
     exact, points = json.loads(file.read_text(encoding="utf-8"))
     return exact, points
 
@@ -90,11 +95,12 @@ def _resumes(folder: Path, file: Path) -> None:
     quiet()
     kept = ModelCheckpoint(folder, "{step}", every_n_train_steps=2, save_top_k=-1)
     expected = _weights(folder, [kept], None)
+    _require_same(expected, _weights(folder, [], None, enable_checkpointing=False))
     points = [folder / f"step={step}.ckpt" for step in range(2, STEPS, 2)]
     exact = 0
     for point in points:
         weights = _weights(folder, [], point, enable_checkpointing=False)
-        exact += all(map(torch.equal, expected, weights))
+        exact += _same(expected, weights)
     file.write_text(json.dumps([exact, len(points)]), encoding="utf-8")
 
 
@@ -107,11 +113,28 @@ def _weights(
     return [p.detach().clone() for p in model.parameters()]
 
 
+def _require_same(one: list[Tensor], other: list[Tensor]) -> None:
+    """Of two runs that nothing ended; else a difference shows nothing of an end.
+
+    Raises:
+        RuntimeError: they are not the same.
+    """
+    if not _same(one, other):
+        raise RuntimeError("two runs of stock Lightning are not the same")
+
+
+def _same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(map(torch.equal, one, other))
+
+
 def signals(folder: Path) -> tuple[int, int, list[int]]:
     """Signals inside accumulation, with ``save_on_exception``, then resumed.
 
     Returns:
         How many ends are the same, of how many, and the exit codes.
+
+    Raises:
+        RuntimeError: it fails, or saves nothing to resume from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cases = [
@@ -120,7 +143,7 @@ def signals(folder: Path) -> tuple[int, int, list[int]]:
     codes = [forks.apart(_told, folder / str(i), *c) for i, c in enumerate(cases)]
     file = folder / "signals.json"
     if forks.apart(_after_signals, folder, len(cases), file):
-        raise RuntimeError("the control, stock Lightning, could not be run")
+        raise RuntimeError(NOT_RUN)
     exact = json.loads(file.read_text(encoding="utf-8"))
     return exact, len(cases), codes
 
@@ -151,21 +174,29 @@ def _after_signals(folder: Path, cases: int, file: Path) -> None:
     quiet()
     plain = {"enable_checkpointing": False, "accumulate_grad_batches": 4}
     expected, exact = _weights(folder, [], None, **plain), 0
+    _require_same(expected, _weights(folder, [], None, **plain))
     for case in range(cases):
         saved = sorted(
             (folder / str(case)).glob("*.ckpt"), key=lambda f: f.stat().st_mtime_ns
         )
-        weights = _weights(folder, [], saved[-1] if saved else None, **plain)
-        exact += bool(saved) and all(map(torch.equal, expected, weights))
+        if not saved:
+            raise RuntimeError(f"nothing was saved in {folder / str(case)}")
+        exact += _same(expected, _weights(folder, [], saved[-1], **plain))
     file.write_text(json.dumps(exact), encoding="utf-8")
 
 
 def not_finite(folder: Path) -> tuple[int, bool]:
-    """A loss that is NaN at one batch: the exit code; are the weights finite?"""
+    """A loss that is NaN at one batch: the exit code; are the weights finite?
+
+    Raises:
+        RuntimeError: it came to no end that says so.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "finite.json"
     code = forks.apart(_not_finite, folder, file)
-    return code, file.is_file() and json.loads(file.read_text(encoding="utf-8"))
+    if code or not file.is_file():
+        raise RuntimeError(f"{NOT_RUN}: exit {code}")
+    return code, json.loads(file.read_text(encoding="utf-8"))
 
 
 class Poisoned(Stock):

@@ -4,24 +4,31 @@ import importlib.util
 import time
 from pathlib import Path
 
-from lmzoo.selftest import bad_checkpoints, bad_exports, bad_folders
-from lmzoo.selftest.commands import GIGABYTE, Commands
+from lmzoo.selftest import bad_checkpoints, bad_contents, bad_exports, bad_folders
+from lmzoo.selftest.commands import GIGABYTE, Commands, Job
 from lmzoo.selftest.lab import Case, Lab
 from lmzoo.selftest.outcome import Effort, Outcome
 from lmzoo.selftest.stories import AT_ONCE, shared, spread
 
-CLAIM = "malicious and malformed files run nothing, take no memory, and end in one line"
+CLAIM = (
+    "malicious and malformed files run nothing, fetch nothing, take no memory, and end "
+    "in one line that says why"
+)
 KINDS = (
-    *(bad_checkpoints.CODE, bad_checkpoints.SIZES, bad_checkpoints.LIES),
-    *(bad_folders.RUNS, bad_folders.TOKENIZERS, bad_folders.CACHES, bad_folders.REST),
-    *(bad_exports.EXPORTS, bad_exports.GGUFS),
+    *(bad_checkpoints.CODE, bad_checkpoints.SIZES, bad_contents.LIES),
+    *(bad_folders.SOUND, bad_folders.RUNS, bad_folders.TOKENIZERS),
+    *(bad_folders.CACHES, bad_folders.REST),
+    *(bad_exports.EXPORTS, bad_exports.FOREIGN, bad_exports.GGUFS),
 )
 CASES = [case for kind in KINDS for case in kind]
 MEMORY = GIGABYTE  # beyond what an import takes
 CONTROL = """
-import sys, torch
+import io, sys, torch, urllib.request
+source = sys.argv[1]
 try:
-    torch.load(sys.argv[1], weights_only=False)
+    if "://" in source:
+        source = io.BytesIO(urllib.request.urlopen(source).read())
+    torch.load(source, weights_only=False)
 except Exception:
     pass
 """
@@ -39,16 +46,20 @@ def check(folder: Path, effort: Effort, cases: list[Case] | None = None) -> Outc
     chosen = [case for case in cases or effort.of(KINDS) if _possible(case)]
     rooms = [folder / f"room-{number}" for number in range(AT_ONCE)]
     labs = spread(lambda room: Lab(room / "lab", Commands(room)), rooms)
-    details = [line for line in shared(tried, chosen, labs) if line]
-    executed = control(labs[0])
+    try:
+        details = [line for line in shared(tried, chosen, labs) if line]
+        passed = control(labs[0])
+    finally:
+        for lab in labs:
+            lab.listener.server_close()
     return Outcome(
         name="untrusted",
         claim=CLAIM,
         tried=len(chosen),
         held=len(chosen) - len(details),
-        control="a file that was refused, read by torch.load(weights_only=False): "
-        + ("its code ran" if executed else "its code did NOT run"),
-        control_failed=executed,
+        control="a file that was refused, and a URL, read by "
+        "torch.load(weights_only=False): " + (passed or "their code ran"),
+        control_failed=not passed,
         details=details,
         seconds=time.monotonic() - began,
     )
@@ -56,10 +67,11 @@ def check(folder: Path, effort: Effort, cases: list[Case] | None = None) -> Outc
 
 def tried(lab: Lab, case: Case) -> str:
     """What was wrong when a command read the file; "" if all was as it must be."""
-    line = case.make(lab)
-    lab.was_executed()  # a trap may have been sprung while it was laid
-    result = lab.commands.lmzoo(line, lab.folder, case.environment)
-    why = result.wrong_success() if case.works else result.wrong_refusal()
+    line, result = lab.run_case(case)
+    refused = result.wrong_refusal(case.said)
+    why = refused if case.said else result.wrong_success()
+    if lab.was_asked():
+        why = "ASKED a server"
     if lab.was_executed():
         why = "EXECUTED"
     if not why and result.memory > MEMORY:
@@ -67,14 +79,20 @@ def tried(lab: Lab, case: Case) -> str:
     return f"{case.name}: {why} ({line})" if why else ""
 
 
-def control(lab: Lab) -> bool:
-    """Whether the first case's kind of file runs code where it is read without care."""
+def control(lab: Lab) -> str:
+    """What careless reading of a file and of a URL did not do; "" if both ran code."""
     script = lab.place() / "control.py"
     script.write_text(CONTROL, encoding="utf-8")
-    path = bad_checkpoints.CODE[0].make(lab).split()[1]
+    file = bad_checkpoints.CODE[0].make(lab).split()[1]
     lab.was_executed()
-    lab.commands.run([str(script), path], lab.folder)
-    return lab.was_executed()
+    for source, asks in ((file, False), (lab.url("x.ckpt"), True)):
+        job = Job([str(script), source], lab.folder, lab.environment)
+        lab.commands.together([job])
+        if not lab.was_executed():
+            return f"no code ran from {source}"
+        if lab.was_asked() != asks:
+            return f"the server counted wrong at {source}"
+    return ""
 
 
 def _possible(case: Case) -> bool:

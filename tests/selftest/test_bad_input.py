@@ -22,9 +22,13 @@ def test_a_mistake_of_each_command(command: str, commands: Commands) -> None:
     assert bad_input.mistaken(line, said, commands).why == ""
 
 
-def test_the_control_a_careless_command_is_told(commands: Commands) -> None:
-    assert "traceback" in bad_input.broken(commands)
-    (commands.folder / "half-written").unlink(missing_ok=True)
+def test_the_control_a_careless_command_is_told(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bad_input.controls(commands) == []
+    idle = {"pass": "it changed ok.txt"}
+    monkeypatch.setattr(bad_input, "CARELESSNESS", idle)
+    assert bad_input.controls(commands) == ["pass"]
     unlike = "something that it does not say"
     assert bad_input.mistaken("generate nope", unlike, commands).why
     left = bad_input.mistaken("export run --out left", "", commands).why
