@@ -1,11 +1,14 @@
 """``lmzoo selftest``: try here what lmzoo promises, each promise with its control."""
 
+import contextlib
 import importlib
 import shlex
 import shutil
 import sys
 import tempfile
 import textwrap
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from lmzoo.errors import UsageError
 from lmzoo.selftest.outcome import EFFORTS, Effort, Outcome
 
 WIDTH = 79  # columns of what is said as a check ends
+PLATFORM = sys.platform
 CHECKS = {
     "kills": "a killed run ends as one that was not",
     "saves": "no save leaves a torn file; full disks and read-only folders",
@@ -38,16 +42,21 @@ def run(argv: list[str]) -> int:
         return 0
     names = _names(options.only)
     report = _file(options.report)
+    if PLATFORM != "linux":
+        raise UsageError(
+            f"selftest: needs Linux, for its memory limits, and this is {PLATFORM}"
+        )
     # torch: after a typing error had its answer
     from lmzoo.selftest import page
 
     effort = "quick" if options.quick else "long" if options.long else "normal"
     folder, outcomes = Path(tempfile.mkdtemp(prefix="lmzoo-selftest-")), []
     for name in names:
-        outcome = _check(name)(folder / name, EFFORTS[effort])
+        outcome = _tried(name, folder, EFFORTS[effort])
         outcomes.append(outcome)
         _say(outcome, page.verdict(outcome), page.control(outcome))
     _show(page.table(outcomes))
+    print(f"\nall of it took {page.took(outcomes)}")
     if report is not None:
         page.write(report, outcomes, shlex.join(["lmzoo", "selftest", *argv]))
         print(f"report: {report}")
@@ -88,6 +97,18 @@ def _check(name: str) -> Callable[[Path, Effort], Outcome]:
     return importlib.import_module(f"lmzoo.selftest.{name}").check
 
 
+def _tried(name: str, folder: Path, effort: Effort) -> Outcome:
+    """What a check found; one that ends with an error leaves the others their say."""
+    began = time.perf_counter()
+    try:
+        return _check(name)(folder / name, effort)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            (folder / f"{name}.log").write_text(traceback.format_exc(), "utf-8")
+        seconds = time.perf_counter() - began
+        return Outcome.broken_off(name, CHECKS[name], error, seconds)
+
+
 def _names(only: str | None) -> list[str]:
     if only is None:
         return list(CHECKS)
@@ -102,11 +123,19 @@ def _names(only: str | None) -> list[str]:
 
 
 def _file(report: str | None) -> Path | None:
+    """Where the page goes: what cannot be written is told before minutes of trials."""
     if report is None:
         return None
     file = Path(report)
     if file.suffix not in (".html", ".md") or file.is_dir():
         raise UsageError(f"--report {report}: name a file that ends in .html or .md")
+    folder = next(place for place in file.absolute().parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"--report {report}: {error.strerror or error}; choose another folder"
+        ) from error
     return file
 
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from multiprocessing.connection import Connection, wait
@@ -25,6 +25,13 @@ import torch
 PATIENCE = 300.0  # seconds after which a process hangs
 BEGIN = "lmzoo.training.checkpoints:Checkpoints.on_train_start"
 PRELOADED = ["lmzoo.selftest.preloaded"]
+# by which a launcher, a scheduler, or a user's own settings reach a run
+FOREIGN = (
+    *("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI_", "LSB_", "JSM_", "KUBERNETES_", "PL_"),
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "LMZOO_"),
+)
+KEPT = "LMZOO_TEST_"  # what tests ask of every process that they start
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,15 @@ def replace(place: str, change: Callable[[Any], Any]) -> None:
     for part in outer:
         owner = getattr(owner, part)
     setattr(owner, name, change(getattr(owner, name)))
+
+
+def own(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a trial gets of an environment: no job's ranks, no cache but its own."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(KEPT) or not name.startswith(FOREIGN)
+    }
 
 
 def command(

@@ -1,18 +1,21 @@
 """A run that is killed, and started again by the same command, is the same run."""
 
+import itertools
 import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmzoo import files, runs
+from lmzoo.report.words import plural
 from lmzoo.selftest import stock
-from lmzoo.selftest.forks import Fuse
+from lmzoo.selftest.forks import BEGIN, Ended, Fuse
 from lmzoo.selftest.outcome import Effort, Outcome
-from lmzoo.selftest.stories import SIZES, Recipe, Stage, spread
+from lmzoo.selftest.sameness import ALL, differences
+from lmzoo.selftest.stories import SIZES, STEPS, Recipe, Stage, spread
 from lmzoo.selftest.typed import Typed
 
 CLAIM = (
@@ -32,6 +35,7 @@ RECIPES = (
     Recipe("ff"),
     Recipe("ff", 4),
     Recipe("gpt", 4, BF16, "gpt-4-bf16"),
+    Recipe("lstm", 4, BF16, "lstm-4-bf16"),
     Recipe("gpt", 1, STOPS, "gpt-stops-early"),
     Recipe("lstm", 1, "--model.carry_state true", "lstm-carried"),
     BETWEEN,
@@ -42,7 +46,9 @@ EACH = [  # a checkpoint at every step, and gone on with from each
     Recipe("ff", 4, "--checkpoints.every_n_steps 1", "ff-4-each-step"),
 ]
 IN_A_ROW = 3  # kills of one run, at most
-CHECKPOINT, STEP = "checkpoints/step-", "lmzoo.models.steps:TrainingSteps"
+TURNS = 4  # at a kill that comes too late, each sooner
+CHECKPOINT, MANIFEST = "checkpoints/step-", "manifest.json"
+STEP = "lmzoo.models.steps:TrainingSteps"
 SAVING = "lmzoo.training.checkpoints:Checkpoints"
 STOPPING = "lmzoo.training.early_stopping:EarlyStopping"
 # of a run whose last step is saved, and measured, although no validation falls on it
@@ -52,6 +58,7 @@ POINTS = {
     "at validation": Fuse(f"{STEP}.validation_step", 2),
     "before a checkpoint has its name": Fuse("pathlib:Path.replace", 3, CHECKPOINT),
     "before the summary": Fuse("lmzoo.cli.report:finish", 1),
+    "before the manifest has its name": Fuse("pathlib:Path.replace", 1, MANIFEST),
     "before the optimizer steps": Fuse(
         "lmzoo.models.member:Member.configure_gradient_clipping", 8
     ),
@@ -66,51 +73,10 @@ POINTS = {
     "before an old checkpoint goes": Fuse("pathlib:Path.unlink", 1, CHECKPOINT),
     "after the last step": Fuse(f"{SAVING}.on_train_end", 1, after=True),
     "after the summary": Fuse("lmzoo.cli.terminal:show", 1),
+    "before the run folder is made": Fuse("lmzoo.cli.folders:RunFolder.begin", 1),
+    "before the text is noted": Fuse("pathlib:Path.replace", 1, runs.SPANS),
+    "before the first step": Fuse(BEGIN, 1),
 }
-
-
-@dataclass
-class Tally:
-    """Kills that were tried, of which model, and what was wrong after them."""
-
-    tried: int
-    wrong: list[str]
-    model: str = ""
-
-
-def check(folder: Path, effort: Effort) -> Outcome:
-    """Kill small runs of gpt, lstm and ff, at random and at chosen moments."""
-    started = time.perf_counter()
-    recipes = QUICK
-    if not effort.quick:
-        recipes = (*RECIPES, *EACH[: None if effort.full else 1])
-    stages = [Stage(recipe, folder / str(recipe)) for recipe in recipes]
-    wrong = [line for line in spread(Stage.play, stages) if line]
-    tallies = [] if wrong else spread(tell, list(_stories(stages, effort)))
-    if tallies and not effort.quick:
-        tallies += _typed(folder / "typed", effort)
-    wrong += [line for tally in tallies for line in tally.wrong]
-    broken = sum(bool(tally.wrong) for tally in tallies)
-    models = {model: 0 for model in SIZES}
-    for tally in tallies:
-        models[tally.model] += tally.tried
-    noticed = bool(tallies) and moved(stages[0])
-    exact, points = stock.resumes(folder / "stock")
-    return Outcome(
-        name="kills",
-        claim=f"{CLAIM} ({', '.join(f'{m} {count}' for m, count in models.items())})",
-        tried=sum(models.values()),
-        held=sum(models.values()) - broken if tallies else -1,
-        control="a run that goes on one batch too far in the text: "
-        f"{'ends otherwise' if noticed else 'ends the same'}",
-        control_failed=exact < points and noticed,
-        details=wrong,
-        seconds=time.perf_counter() - started,
-        stock=f"{exact} of {points} resumed runs end the same",
-    )
-
-
-# ---- stories -------------------------------------------------------------------------
 
 
 @dataclass
@@ -124,74 +90,185 @@ class Story:
     step: int = 0  # it goes on from here, killed right after that save
 
 
-def _stories(stages: list[Stage], effort: Effort) -> Iterator[Story]:
-    """A third of the kills at random moments, the rest at chosen ones."""
-    rng = random.Random(effort.kills)
-    chosen = 2 * effort.kills // 3
+@dataclass
+class Tally:
+    """Kills of one story that came in time, and what was wrong after them."""
+
+    story: Story
+    tried: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> str:
+        """Of the run that was killed."""
+        return self.story.stage.recipe.model
+
+    def add(self, ended: Ended) -> bool:
+        """Whether it was killed; what ends by itself must end well."""
+        self.tried += ended.killed
+        if ended.code and not ended.killed:
+            of = f"{self.story.stage.recipe} {self.story.name}"
+            self.wrong.append(f"{of}: exit {ended.code}: {ended.said}")
+        return ended.killed
+
+
+def check(folder: Path, effort: Effort) -> Outcome:
+    """Kill small runs of gpt, lstm and ff, at random and at chosen moments."""
+    started = time.perf_counter()
+    recipes = QUICK if effort.quick else (*RECIPES, *EACH)
+    stages = [Stage(recipe, folder / str(recipe)) for recipe in recipes]
+    wrong = [line for line in spread(Stage.play, stages) if line]
+    killed, resumed, typed = [], [], []
+    if not wrong:
+        killed = kill([s for s in stages if s.recipe not in EACH], effort)
+        resumed = spread(tell, _resumed(stages, effort))
+    if not wrong and not effort.quick:
+        typed = spread(lambda recipe: _typed(recipe, folder, effort), _as_typed())
+    tallies = [*killed, *resumed, *typed]
+    short = lacking(killed, effort)
+    wrong += [line for tally in tallies for line in tally.wrong]
+    wrong += [f"{m}: {n} kills too few came in time" for m, n in short.items()]
+    noticed = bool(killed) and moved(stages[0])
+    exact, points = stock.resumes(folder / "stock")
+    tried = sum(tally.tried for tally in tallies)
+    return Outcome(
+        name="kills",
+        claim=f"{CLAIM} ({_counts(killed, resumed, typed)})",
+        tried=tried + sum(short.values()),
+        held=tried - sum(bool(tally.wrong) for tally in tallies),
+        control="a run that goes on one batch too far in the text: "
+        + ("ends with other weights" if noticed else "is not told from the others"),
+        control_failed=exact < points and noticed,
+        details=wrong,
+        seconds=time.perf_counter() - started,
+        stock=f"{exact} of {points} resumed runs end the same",
+    )
+
+
+def lacking(killed: Sequence[Tally], effort: Effort) -> dict[str, int]:
+    """Of each model, the kills that are still to be made; none where all are."""
+    left = dict.fromkeys(SIZES, effort.kills // len(SIZES))
+    for tally in killed:
+        left[tally.model] -= tally.tried
+    return {model: count for model, count in left.items() if count > 0}
+
+
+def _counts(
+    killed: Sequence[Tally], resumed: Sequence[Tally], typed: Sequence[Tally]
+) -> str:
+    """How many kills there were, of which model and of which kind."""
+    of = dict.fromkeys(SIZES, 0)
+    for tally in killed:
+        of[tally.model] += tally.tried
+    chosen = [tally for tally in killed if tally.story.fuse and tally.tried]
+    said = ", ".join(f"{model} {count}" for model, count in of.items())
+    said += (
+        f": {sum(of.values()) - len(chosen)} at random moments, {len(chosen)} at "
+        f"{plural(len({tally.story.fuse for tally in chosen}), 'chosen place')}"
+    )
+    if resumed:
+        said += f"; gone on with from each of {len(resumed)} checkpoints"
+    if typed:
+        names = [f"{tally.story.stage.recipe} {tally.tried}" for tally in typed]
+        said += f"; as typed, the process group killed: {', '.join(names)}"
+        said += "" if _cores() > 1 else "; no two processes, for want of a second core"
+    return said
+
+
+# ---- stories -------------------------------------------------------------------------
+
+
+def kill(stages: Sequence[Stage], effort: Effort) -> list[Tally]:
+    """Of each model's kills half at chosen places, all others at random moments."""
+    rng, half = random.Random(effort.kills), effort.kills // len(SIZES) // 2
+    of = {m: [s for s in stages if s.recipe.model == m] for m in SIZES}
+    first = [_chosen(of[model], half, turn * half) for turn, model in enumerate(SIZES)]
+    first.append(_last(stages))
+    tallies = spread(tell, list(itertools.chain(*first)))
+    for turn in range(TURNS):  # a kill that comes too late is made up for
+        left = lacking(tallies, effort)
+        made = [_random(of[m], f"{turn}", left[m], rng) for m in left]
+        tallies += spread(tell, list(itertools.chain(*made)))
+    return tallies
+
+
+def _chosen(stages: Sequence[Stage], count: int, first: int) -> Iterator[Story]:
+    """The places in turn, each in the next recipe whose runs come there."""
     names = list(POINTS)
-    models = [[s for s in stages if s.recipe.model == model] for model in SIZES]
-
-    def turn(number: int) -> Stage:  # as many for each model, its recipes in turn
-        of_model = models[number % len(models)]
-        return of_model[number // len(models) % len(of_model)]
-
-    for number in range(chosen):
-        name = names[(number + number // len(names)) % len(names)]
-        stage = turn(number)
+    for number in range(first, first + count):
+        name, lap = names[number % len(names)], number // len(names)
+        calls = POINTS[name].count
+        there = [s for s in stages if calls <= STEPS * s.recipe.accumulate]
+        stage = there[(number + lap) % len(there)] if there else stages[0]
         yield Story(stage, f"{number}-{name.replace(' ', '-')}", POINTS[name])
-    left, number = effort.kills - chosen, 0
-    while left:
-        stage, count = turn(number), min(left, IN_A_ROW)
-        shares = tuple(rng.random() for _ in range(count))
-        yield Story(stage, f"random-{number}", shares=shares)
-        left, number = left - count, number + 1
+
+
+def _last(stages: Sequence[Stage]) -> Iterator[Story]:
     for stage in stages:
         if stage.recipe == BETWEEN:
             yield Story(stage, "in-the-last-validation", LAST)
-        if stage.recipe in EACH or effort.full:
-            for file in runs.newest_first(stage.whole):
-                step = runs.step_of(file)
-                yield Story(stage, f"from-{step}", step=step)
+
+
+def _random(
+    stages: Sequence[Stage], turn: str, count: int, rng: random.Random
+) -> Iterator[Story]:
+    for number in range(-(-count // IN_A_ROW)):
+        stage, row = stages[number % len(stages)], min(count, IN_A_ROW)
+        shares = tuple(rng.random() for _ in range(row))
+        yield Story(stage, f"random-{turn}-{number}", shares=shares)
+        count -= row
+
+
+def _resumed(stages: Sequence[Stage], effort: Effort) -> list[Story]:
+    """Every checkpoint that was kept of a run."""
+    return [
+        Story(stage, f"from-{runs.step_of(file)}", step=runs.step_of(file))
+        for stage in stages
+        if stage.recipe in EACH or effort.full
+        for file in runs.newest_first(stage.whole)
+    ]
 
 
 def tell(story: Story) -> Tally:
     """Let it happen, then let the same command bring the run to its end."""
-    stage, name, model = story.stage, story.name, story.stage.recipe.model
+    stage, name, tally = story.stage, story.name, Tally(story)
     if story.step:
         as_killed_at(stage, name, story.step)
-        return Tally(1, stage.finish(name), model)
-    if story.fuse is not None:
-        killed = stage.run(name, story.fuse).killed  # not every recipe comes there
-        return Tally(int(killed), stage.finish(name), model)
-    tally = Tally(0, [], model)
-    for number in range(2 * len(story.shares)):  # some come too late: it has ended
-        if tally.tried == len(story.shares):
-            break
-        share = story.shares[number % len(story.shares)] / (1 + number // IN_A_ROW)
-        ended = stage.run(name, delay=share * stage.left(name))
-        tally.tried += ended.killed
-        if not ended.killed:
-            tally.wrong += stage.finish(name)
+        tally.tried = 1
+    elif story.fuse is not None:
+        tally.add(stage.run(name, story.fuse))
+    for share in story.shares:
+        for turn in range(TURNS):
+            delay = share / 4**turn * stage.left(name)
+            if tally.add(stage.run(name, delay=delay)):
+                break
+            tally.wrong += stage.finish(name)  # too late: it had ended
             name += "-"
     tally.wrong += stage.finish(name)
     return tally
 
 
-def _typed(folder: Path, effort: Effort) -> Iterator[Tally]:
+def _as_typed() -> list[Recipe]:
+    """One run of each model, and one of two processes where there are two cores."""
+    each = [Recipe("gpt", 4), Recipe("lstm"), Recipe("ff", 4)]
+    return [*each, Recipe("gpt", 4, DDP, "gpt-4-ddp")][: None if _cores() > 1 else -1]
+
+
+def _typed(recipe: Recipe, folder: Path, effort: Effort) -> Tally:
     """The command as it is typed, killed with all of its processes."""
-    recipes = [Recipe("gpt", 4)]
-    if effort.full:
-        recipes += [Recipe("lstm"), Recipe("ff")]
-    if (os.cpu_count() or 1) > 1:
-        recipes.append(Recipe("gpt", 4, DDP, "gpt-4-ddp"))
-    for recipe in recipes:
-        stage = Typed(recipe, folder / str(recipe))
-        if said := stage.play():
-            yield Tally(1, [said], recipe.model)
-            continue
-        rng = random.Random(0)
-        shares = tuple(rng.uniform(0, 0.5) for _ in range(IN_A_ROW))
-        yield tell(Story(stage, "killed", shares=shares if effort.full else shares[:1]))
+    stage, rng = Typed(recipe, folder / "typed" / str(recipe)), random.Random(0)
+    kills = IN_A_ROW if effort.full else 1
+    story = Story(stage, "killed", shares=tuple(rng.random() for _ in range(kills)))
+    if said := stage.play():
+        return Tally(story, wrong=[said])
+    tally = tell(story)
+    if tally.tried < kills:
+        tally.wrong.append(f"{recipe}, as typed: killed {tally.tried} of {kills} times")
+    return tally
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def as_killed_at(stage: Stage, name: str, step: int) -> None:
@@ -210,11 +287,17 @@ def as_killed_at(stage: Stage, name: str, step: int) -> None:
 
 
 def moved(stage: Stage) -> bool:
-    """The control: a run that goes on from a wrong place in the text is noticed."""
-    name = "moved"
+    """The control: a run that goes on from a wrong place learns other weights."""
+    name, weights = "moved", "checkpoint/state_dict/"
+    shutil.rmtree(stage.folder / name, ignore_errors=True)
     as_killed_at(stage, name, 10)
     file = stage.folder / name / "checkpoints" / runs.checkpoint_name(10)
     content = runs.read_checkpoint(file)
     content["TextDataModule"]["position"] += 4
     runs.write_checkpoint(content, file)
-    return bool(stage.finish(name))
+    if stage.run(name).code:  # a crash is noticed too, and shows nothing
+        return False
+    unlike = differences(stage.whole, stage.folder / name, most=ALL)
+    return any(
+        line.startswith(weights) and line.endswith("tensors differ") for line in unlike
+    )

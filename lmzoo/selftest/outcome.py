@@ -6,6 +6,7 @@ from typing import TypeVar
 
 Case = TypeVar("Case")
 SHARE = 4  # of each kind of case, the quick form tries one in so many
+SAID = 300  # characters of an error
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Effort:
     """How much a check tries.
 
     Attributes:
-        kills: runs killed at a random moment.
+        kills: runs that are killed, as many of each model.
         saves: processes killed while they save.
         flips: single bits turned over in a checkpoint.
         truncations: checkpoints cut short.
@@ -58,6 +59,7 @@ class Outcome:
         details: a line for each case that failed.
         seconds: that it all took.
         skipped: why it could not be tried here; "" if it was.
+        broke: whether the check itself ended with an error.
         stock: what stock Lightning makes of the same; "" where it was not tried.
     """
 
@@ -70,9 +72,18 @@ class Outcome:
     details: list[str]
     seconds: float
     skipped: str = ""
+    broke: bool = False
     stock: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether every case kept the promise, and the control did not."""
         return self.held == self.tried and self.control_failed
+
+    @classmethod
+    def broken_off(
+        cls, name: str, claim: str, error: Exception, seconds: float
+    ) -> "Outcome":
+        """Of a check that itself ended with an error: it shows nothing."""
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:SAID]}"
+        return cls(name, claim, 1, 0, "not tried", False, [why], seconds, broke=True)

@@ -24,16 +24,25 @@ HEADS = [
 
 
 def verdict(outcome: Outcome) -> str:
-    """``12 of 12``; or that it was skipped, or shows nothing."""
+    """``12 of 12``; or that it was skipped, broke off, or shows nothing."""
     if outcome.skipped:
         return "skipped"
+    if outcome.broke:
+        return "broke off"
     counted = f"{max(0, outcome.held):,} of {outcome.tried:,}"
     return counted if outcome.control_failed else f"{counted}, but the control passes"
 
 
 def control(outcome: Outcome) -> str:
     """Whether the control fails, as it must, and what was done."""
+    if outcome.broke:
+        return outcome.control
     return f"{'fails' if outcome.control_failed else 'PASSES'}: {outcome.control}"
+
+
+def took(outcomes: Sequence[Outcome]) -> str:
+    """``78 seconds``, of all the checks."""
+    return plural(round(sum(outcome.seconds for outcome in outcomes)), "second")
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
@@ -61,7 +70,7 @@ def sections(outcomes: Sequence[Outcome]) -> list[Section]:
         f"{sum(max(0, o.held) for o in done):,} of {sum(o.tried for o in done):,} "
         f"cases. Each check was also made on something that must not pass it, stock "
         f"Lightning or a part broken on purpose: a check that passes everything shows "
-        f"nothing."
+        f"nothing. All of it took {took(outcomes)}."
     )
     notes = [
         f"Stock Lightning is version {versions()['lightning']} as it comes, asked for "
@@ -71,7 +80,7 @@ def sections(outcomes: Sequence[Outcome]) -> list[Section]:
     for outcome in done:
         if not outcome.holds:
             failed = [f"- {line}" for line in outcome.details]
-            if not outcome.control_failed:
+            if not outcome.control_failed and not outcome.broke:
                 failed.append(f"- the control {control(outcome)}")
             found.append(
                 Section(

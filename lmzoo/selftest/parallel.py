@@ -20,6 +20,7 @@ CLAIM = (
 )
 STEPS, HALF = 30, 15
 SINGLE, DOUBLE = 1e-6, 1e-13  # largest difference of a weight or a loss
+TAKEN = "address already in use"
 # No biases: a key's has a gradient of exactly zero but for rounding, and Adam would
 # divide rounding by rounding. A constant rate, for a run is resumed with more steps.
 RECIPE = (
@@ -129,14 +130,18 @@ def fit(commands: Commands, folder: Path, steps: int, trial: Trial) -> None:
         f"--trainer.max_steps {steps} --trainer.devices {processes} {strategy} "
         f"--trainer.precision {trial.precision} --trainer.default_root_dir {folder}"
     )
-    port = free_port()
-    jobs = [
-        Job.of(line, environment=rank(n, processes, port)) for n in range(processes)
-    ]
-    if trial.script is not None:
-        argv = [str(trial.script), *jobs[0].argv[1:]]
-        jobs = [replace(job, argv=argv) for job in jobs]
-    ended = commands.together(jobs)
+    ended = []
+    for _ in range(2):  # another program may take the port before they do
+        port = free_port()
+        jobs = [
+            Job.of(line, environment=rank(n, processes, port)) for n in range(processes)
+        ]
+        if trial.script is not None:
+            argv = [str(trial.script), *jobs[0].argv[1:]]
+            jobs = [replace(job, argv=argv) for job in jobs]
+        ended = commands.together(jobs)
+        if not any(TAKEN in done.err.lower() for done in ended):
+            break
     # where one fails the others wait for it, so what they say is not the reason
     for done in sorted(ended, key=lambda one: one.timed_out):
         if why := done.wrong_success():

@@ -11,10 +11,10 @@ import torch
 from lmzoo import runs
 
 CLOCK = {"seconds", "tokens_per_second", "peak_memory"}  # no two runs share a clock
-MOST = 5  # differences that are named
+MOST, ALL = 5, 10_000  # differences that are named
 
 
-def differences(one: Path, other: Path) -> list[str]:
+def differences(one: Path, other: Path, most: int = MOST) -> list[str]:
     """Where two run folders differ: last checkpoint, curve, samples, summary.
 
     Of a checkpoint everything is compared: weights, optimizer, schedule, every
@@ -24,9 +24,9 @@ def differences(one: Path, other: Path) -> list[str]:
     found: list[str] = []
     for read in (_checkpoint, _curve, _samples, _summary):
         found += _unlike(read(one), read(other), read.__name__[1:])
-        if len(found) >= MOST:
+        if len(found) >= most:
             break
-    return found[:MOST]
+    return found[:most]
 
 
 def _checkpoint(folder: Path) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,6 +77,54 @@ def test_what_is_broken(
     assert said in result.out
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "What failed: kills" in page
+
+
+def test_a_check_that_breaks_off_leaves_the_others_their_say(
+    check: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(folder: Path, effort) -> Outcome:
+        raise RuntimeError("no run\nto start from")
+
+    both = {"kills": "a killed run is the same", "saves": "no file is torn"}
+    monkeypatch.setattr(selftest, "CHECKS", both)
+    sound = selftest._check("kills")
+    each = {"kills": broken, "saves": sound}
+    monkeypatch.setattr(selftest, "_check", each.__getitem__)
+    result = lmzoo_selftest(f"--report {tmp_path / 'page.html'}")
+    assert result.code == 1
+    assert "BROKEN  kills: broke off (0.0 s)\n" in result.out
+    assert "        RuntimeError: no run to start from\n" in result.out
+    assert "holds   kills: 12 of 12 (1.5 s)\n" in result.out
+    assert "\nall of it took 2 seconds\n" in result.out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "RuntimeError: no run to start from" in page
+    assert "1 of 2 promises held in every case: 12 of 13 cases" in page
+    kept = Path(result.out.split("to look at: ")[1].strip())
+    assert "Traceback" in (kept / "kills.log").read_text(encoding="utf-8")
+    shutil.rmtree(kept)
+
+
+def test_a_page_that_cannot_be_written_is_told_first(
+    check: SimpleNamespace, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    result = lmzoo(f"selftest --report {tmp_path / 'file' / 'page.md'}")
+    assert result.code == 2
+    assert "page.md: Not a directory; choose another folder" in result.err
+    assert check.effort is None
+    made = lmzoo_selftest(f"--report {tmp_path / 'new' / 'page.md'}")
+    assert made.code == 0
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["page.md"]
+
+
+def test_elsewhere_than_on_linux(
+    check: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "PLATFORM", "darwin")
+    result = lmzoo("selftest --quick")
+    assert result.code == 2
+    assert result.err.startswith("error: selftest: needs Linux")
+    assert check.effort is None
 
 
 def test_what_was_skipped_breaks_nothing(check: SimpleNamespace) -> None:
