@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LINES = 5000  # different ones, drawn anew for each block
-LIMIT = 1792  # MiB that the command may take; 1,366 of them count the 5-gram floor
+LIMIT = 1792  # MiB that the command may take
 AT_ONCE = "import pathlib, sys; pathlib.Path(sys.argv[1]).read_text(encoding='utf-8')"
 COMMAND = (
     "fit --model gpt --model.d_model 16 --model.num_layers 1 "

@@ -43,6 +43,7 @@ TESTS = {
     "inspect": "tests/analysis/test_attributions.py",
     "baselines": "tests/training/test_baselines.py",
     "onnx": "tests/test_onnx.py",
+    "cloud": "tests/text/test_shared_cache.py",
 }
 
 

@@ -1,7 +1,8 @@
 """Sockets that reach this machine alone; what is tried beyond is refused and noted.
 
 The tests install it in their own process, and as ``sitecustomize`` in every Python
-process that they start.
+process that they start. It is Python's own sockets that it guards: what native code
+opens, such as the rendezvous of torch's processes and ray's servers, it does not see.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import socket
 
 ATTEMPTS = "LMZOO_TEST_ATTEMPTS"  # the file that notes are written to
 NAMES = ("localhost", "", None)
+OWN = ("8.8.8.8", "2001:4860:4860::8888")  # asked for the way, to learn one's address
 
 
 class Outward(OSError):
@@ -52,6 +54,7 @@ def install() -> None:
         setattr(socket.socket, name, _method(name, getattr(socket.socket, name)))
     for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
         setattr(socket, name, _lookup(name, getattr(socket, name)))
+    setattr(socket.socket, "listen", _listening(socket.socket.listen))  # noqa: B010
     vars(socket)["lmzoo_guarded"] = True
 
 
@@ -60,13 +63,25 @@ def _method(name: str, real):
         address = given[-1] if given else None
         internet = self.family in (socket.AF_INET, socket.AF_INET6)
         if internet and isinstance(address, tuple) and not is_local(address[0]):
-            # connecting a datagram socket sends nothing: a way to learn one's address
-            if self.type & socket.SOCK_DGRAM and name.startswith("connect"):
+            # connecting a datagram socket sends nothing, but what is sent then does
+            asks = self.type & socket.SOCK_DGRAM and name.startswith("connect")
+            if asks and address[0] in OWN:
                 raise Outward(f"no network here: {address[0]}")
             refuse(name, address[0])
         return real(self, *given, **options)
 
     return call
+
+
+def _listening(real):
+    def listen(self: socket.socket, *given):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = self.getsockname()[0]
+            if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+                refuse("listen", host)  # others could reach a test
+        return real(self, *given)
+
+    return listen
 
 
 def _lookup(name: str, real):

@@ -1,8 +1,11 @@
 """Any text and any line: each works, or ends in one line; nothing else ever happens."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +16,7 @@ from lmzoo.files import write_atomically
 from lmzoo.text.preparation import prepare
 from lmzoo.text.settings import Settings
 from lmzoo.text.tokenizers import from_state
-from tests.cli.runner import Result, fit, lmzoo
+from tests.cli.runner import SMALL, Result, fit, lmzoo
 
 SLOW = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
 KINDS = ("char", "word", "byte", "bpe")
@@ -135,21 +138,122 @@ def test_any_line_about_a_run_works_or_ends_in_one_line(
     check(typed([command, str(trained), *words]))
 
 
-LIGHT = [name for name in COMMANDS if name not in ("app", "bench", "compare", "study")]
+# What trains, times or serves for as long as it is told to, once everything that was
+# typed has been understood.
+LONG = (
+    "lmzoo.cli.trainer.TrainCLI._run_subcommand",
+    "lmzoo.cli.compare_session.compare",
+    "lmzoo.compare.timing.measure",
+    "lmzoo.study.engine.conduct",
+    "lmzoo.web.server.serve",
+    "lmzoo.testing.check_model",
+    "lmzoo.training.budget.seconds_per_step",
+)
+STARTED = "it would begin"
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Nothing long is done; how many lines came as far as that."""
+    seen = SimpleNamespace(times=0)
+
+    def stop(*given: Any, **options: Any) -> NoReturn:
+        seen.times += 1
+        raise UsageError(STARTED)
+
+    for place in LONG:
+        monkeypatch.setattr(place, stop)
+    return seen
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=SLOW)
 @given(
-    command=st.one_of(st.sampled_from(LIGHT), st.text(max_size=6)),
+    command=st.one_of(st.sampled_from([*COMMANDS]), st.text(max_size=6)),
     words=st.lists(option, min_size=1, max_size=4),
 )
 def test_any_line_without_a_run_works_or_ends_in_one_line(
-    command: str, words: list[str], tmp_path: Path, monkeypatch
+    command: str, words: list[str], begun: SimpleNamespace, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if command in ("fit", "check"):
-        words = [*words, "--nothing"]  # what would train or prove for seconds
     check(typed([command, *words]))
+
+
+PLACES = ("path", "corpus", "dir", "state")  # ends of keys that say where something is
+meant = st.one_of(
+    word, st.sampled_from(["null", "[]", "[1]", "auto", "cpu", "gpt", "lstm", "adamw"])
+)
+
+
+def keys(trained: Path) -> list[str]:
+    """Every option that a run of fit wrote down."""
+
+    def flat(value: Any, name: str) -> list[str]:
+        if not isinstance(value, dict) or not value:
+            return [name]
+        return [one for key in value for one in flat(value[key], f"{name}.{key}")]
+
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    names = {name[1:].replace(".init_args", "") for name in flat(config, "")}
+    return sorted(name for name in names if not name.endswith(PLACES))
+
+
+def test_the_keys_are_those_of_fit(trained: Path) -> None:
+    found = keys(trained)
+    assert len(found) > 80
+    assert {"model.num_layers", "data.batch_size", "trainer.max_steps"} <= set(found)
+
+
+def test_any_line_of_fit_begins_or_ends_in_one_line(
+    begun: SimpleNamespace, trained: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = f"fit --model gpt {SMALL} --data.path {trained.parent / 'ok.txt'}".split()
+    key = st.sampled_from(keys(trained))
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+    @given(words=st.lists(st.builds("--{}={}".format, key, meant), max_size=3))
+    def lines(words: list[str]) -> None:
+        check(lmzoo([*line, *words]))
+
+    lines()
+    assert begun.times  # some of them are understood
+
+
+OPTIONS = {
+    "compare --models gpt,lstm": (
+        *("models", "seeds", "vary", "tokenizers", "parallel", "threads", "launcher"),
+        *("match.params", "tune.trials", "timing", "budget.steps", "budget.tokens"),
+        *("data.batch_size", "model.d_model", "optimizer.lr", "trainer.max_steps"),
+    ),
+    "bench": (
+        *("models", "lengths", "base", "batch", "rounds", "vocab_size"),
+        *("match.params", "threads", "json", "plot"),
+    ),
+    "study": ("corpora", "parallel", "out"),
+    "app": (
+        *("port", "max_characters", "max_new_tokens", "max_seconds", "max_waiting"),
+        "device",
+    ),
+    "check": ("plugin", "x"),
+}
+STUDY = Path(__file__).parents[1] / "configs" / "study_quick.yaml"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@given(data=st.data(), command=st.sampled_from([*OPTIONS]))
+def test_any_line_of_what_takes_long_begins_or_ends_in_one_line(
+    data: st.DataObject,
+    command: str,
+    begun: SimpleNamespace,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    about = {"study": [str(STUDY)], "app": [str(trained)], "check": ["gpt"]}
+    key = st.sampled_from(OPTIONS[command])
+    words = data.draw(st.lists(st.builds("--{}={}".format, key, meant), max_size=3))
+    check(lmzoo([*command.split(), *about.get(command, []), *words]))
 
 
 def check(result: Result) -> None:

@@ -30,6 +30,17 @@ def send_parts(host: str) -> None:
         one.sendmsg([b""], [], 0, (host, 53))
 
 
+def ask(host: str) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.connect((host, 9))
+
+
+def listen(host: str) -> None:
+    with socket.socket() as one:
+        one.bind((host, 0))
+        one.listen()
+
+
 @pytest.mark.parametrize(
     "leave",
     [
@@ -40,6 +51,9 @@ def send_parts(host: str) -> None:
         lambda: urllib.request.urlopen(f"http://{FAR}/", timeout=0.2),
         lambda: send(FAR),
         lambda: send_parts(FAR),
+        lambda: ask(FAR),
+        lambda: listen(""),
+        lambda: listen("0.0.0.0"),
     ],
 )
 def test_the_control_what_leaves_is_refused_and_noted(leave, attempts: Path) -> None:
@@ -72,6 +86,13 @@ def test_this_machine_is_reached() -> None:
     assert guard.is_local("localhost")
     assert guard.is_local("::1") or not socket.has_ipv6
     assert not guard.is_local("127.example.org")
+
+
+def test_asking_for_the_way_is_refused_and_not_noted(attempts: Path) -> None:
+    before = attempts.read_text()
+    with pytest.raises(guard.Outward, match="no network here"):
+        ask(guard.OWN[0])
+    assert attempts.read_text() == before
 
 
 @pytest.mark.parametrize(("host", "outcomes"), [(FAR, "1 error"), ("127.0.0.1", "")])

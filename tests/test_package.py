@@ -1,5 +1,6 @@
 """What is shipped: the wheel, its requirements, the pinned versions."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -128,3 +129,26 @@ def test_everything_that_ci_installs_is_pinned() -> None:
 def normal(name: str) -> str:
     """A distribution's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lower_bounds(project: dict) -> dict[str, dict[str, str]]:
+    """What ``benchmarks/lower_bounds.py`` would try."""
+    path = ROOT / "benchmarks" / "lower_bounds.py"
+    spec = importlib.util.spec_from_file_location("lower_bounds", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where a dataclass looks itself up
+    spec.loader.exec_module(module)
+    return module.bounds(project)
+
+
+def test_every_dependency_of_a_user_has_a_lower_bound() -> None:
+    found = lower_bounds(PROJECT)
+    assert set(found) == {"core", *PROJECT["optional-dependencies"]} - {"dev", "bench"}
+    assert found["cloud"].keys() == {"s3fs", "gcsfs"}
+    assert "torch" not in found["core"]
+
+    extras = {**PROJECT["optional-dependencies"], "cloud": ["s3fs"]}
+    with pytest.raises(SystemExit, match="cloud: s3fs has no lower bound"):
+        lower_bounds({**PROJECT, "optional-dependencies": extras})

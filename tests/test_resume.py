@@ -1,11 +1,7 @@
 """A run that was interrupted ends with the same bits as one that was not."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import filelock
@@ -13,6 +9,8 @@ import pytest
 import torch
 
 from lmzoo import runs
+from lmzoo.selftest import forks
+from lmzoo.selftest.forks import Fuse
 from lmzoo.training.telemetry import COLUMNS
 from tests.cli.runner import SMALL, lmzoo
 
@@ -160,11 +158,10 @@ def test_a_killed_run_goes_on_with_the_same_command(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert lmzoo(command("gpt", story, whole)).code == 0
-    line = [sys.executable, "-m", "lmzoo", *command("gpt", story, killed).split()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) as process:
-        wait_for(killed / "checkpoints" / runs.checkpoint_name(6), process)
-        process.send_signal(signal.SIGKILL)
+    saved = Fuse("pathlib:Path.replace", naming=runs.checkpoint_name(6), after=True)
+    log = tmp_path / "killed.log"
+    assert forks.command(command("gpt", story, killed), log, [saved]).killed
+    assert runs.step_of(runs.newest_first(killed)[0]) == 6
     manifest = json.loads((killed / "manifest.json").read_text())
     assert manifest["status"] == "running"
     result = lmzoo(command("gpt", story, killed))
@@ -178,32 +175,17 @@ def test_a_signal_finishes_the_step_and_saves(
     number: signal.Signals, story: Path, tmp_path: Path
 ) -> None:
     whole, told = tmp_path / "whole", tmp_path / "told"
-    line = f"fit {RECIPES['gpt']} --data.path {story} --trainer.max_steps 150 "
-    line += "--trainer.val_check_interval 50 --checkpoints.every_n_steps 20 "
-    line += "--trainer.default_root_dir "
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "lmzoo", *line.split(), str(told)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        wait_for(told / "checkpoints" / runs.checkpoint_name(20), process)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert "finishing this step" in said
-    newest = runs.newest_first(told)[0]
-    step = int(newest.stem[5:])
-    assert f"goes on after step {step:,}" in said
-    assert 20 < step < 150  # saved where it stood
-    for folder in (told, whole):
-        assert lmzoo(line + str(folder)).code == 0
-    mine, other = (
-        runs.read_checkpoint(folder / "checkpoints" / runs.checkpoint_name(150))
-        for folder in (told, whole)
-    )
-    assert_same(mine, other)
+    line = command("gpt", story, told)  # two micro-batches to a step
+    amid = Fuse("lmzoo.models.steps:TrainingSteps.training_step", 17, number=number)
+    log = tmp_path / "told.log"
+    ended = forks.command(line, log, [amid])
+    assert ended.code == 128 + number
+    assert "finishing this step" in log.read_text()
+    assert runs.step_of(runs.newest_first(told)[0]) == 9  # saved where it stood
+    assert "goes on after step 9" in ended.said
+    assert lmzoo(line).code == 0
+    assert lmzoo(command("gpt", story, whole)).code == 0
+    assert_same(final(told), final(whole))
 
 
 def test_the_last_step_is_measured_and_kept_when_a_run_is_extended(
@@ -232,12 +214,6 @@ def test_a_run_is_trained_by_one_process_at_a_time(story: Path, tmp_path: Path) 
         assert result.code == 2
         assert "another process" in result.err
     assert lmzoo(command("gpt", story, folder)).code == 0  # the control
-
-
-def wait_for(file: Path, process: subprocess.Popen) -> None:
-    while not file.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.002)
 
 
 def test_a_damaged_newest_checkpoint_is_skipped_and_said(

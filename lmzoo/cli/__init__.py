@@ -5,6 +5,7 @@ Each command is one file of this room with a function ``run(argv) -> exit code``
 
 import difflib
 import importlib
+import io
 import os
 import sys
 
@@ -39,6 +40,9 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success, 2 a mistake that one line on stderr explains."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # one without é shows \xe9
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(argv)
     except UsageError as error:

@@ -21,6 +21,7 @@ from lmzoo.cli import (
     prelude,
     refusals,
     report,
+    room,
     settings,
 )
 from lmzoo.cli.arguments import Request
@@ -322,6 +323,7 @@ class TrainCLI(LightningCLI):
         if not self.model.counting:
             settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
         optimizers.rehearse(self.model)
+        room.require(self.run_folder.path, self.model)
         self.run_folder.begin(self)
         report.announce(self)
 

@@ -107,7 +107,7 @@ class NGram(LanguageModel):
 
     def count(self, tokens: np.ndarray) -> None:
         """Fill the tables from a text, ids (n,); what was there before is dropped."""
-        text = np.asarray(tokens).astype(np.int64)
+        text = np.asarray(tokens)  # a store's two bytes a token are not made eight
         if not len(text):
             raise ValueError("expected a text to count, given no tokens")
         size, sizes = self.vocab_size, []
@@ -115,11 +115,11 @@ class NGram(LanguageModel):
         keys = np.zeros(1, np.int64)
         for level in range(self.order):
             if level:  # one more token, the older one, in front of each context
-                longer = ids[1:] * size + text[: max(0, len(text) - level)]
-                bound = len(keys) * size
-                keys, _, ids = _distinct(longer, bound)
-            pairs = ids * size + text[level:]
-            entries, counts, _ = _distinct(pairs, len(keys) * size)
+                ids = ids[1:]
+                ids *= size
+                ids += text[: len(ids)]
+                keys = _number(ids, len(keys) * size)
+            entries, counts = _pairs(ids, text[level:], len(keys), size)
             totals = np.bincount(ids, minlength=len(keys))
             self._store(level, keys, entries, counts, totals)
             sizes.append([len(keys), len(entries)])
@@ -204,31 +204,50 @@ class NGram(LanguageModel):
     def _store(self, level: int, *tables: np.ndarray | Tensor) -> None:
         for name, table in zip(TABLES, tables, strict=True):
             if not isinstance(table, Tensor):
-                table = torch.from_numpy(np.ascontiguousarray(table).astype(np.int64))
+                table = torch.from_numpy(np.ascontiguousarray(table, np.int64))
             self.register_buffer(f"{name}_{level}", table)
 
 
 DIRECT = 1 << 26  # addresses: half a gigabyte of counters at most
+BLOCK = 1 << 20  # tokens that are renumbered at a time
 TABLES = ("contexts", "entries", "counts", "totals")
 
 
-def _distinct(
-    values: np.ndarray, bound: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted distinct values, how often each occurs, and the rank of every value.
+def _pairs(
+    ids: np.ndarray, text: np.ndarray, contexts: int, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each (context, next token) that occurs, as one number, and how often."""
+    pairs = ids * size
+    pairs += text
+    return _distinct(pairs, contexts * size)
+
+
+def _distinct(values: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted distinct values, and how often each occurs.
 
     Where the values are small enough to be addresses this counts instead of sorting.
     """
     if bound > DIRECT:
-        found, ranks, counts = np.unique(
-            values, return_inverse=True, return_counts=True
-        )
-        return found, counts, ranks
+        return np.unique(values, return_counts=True)
     counts = np.bincount(values, minlength=1)
     found = np.flatnonzero(counts)
-    rank_of = np.zeros(len(counts), np.int64)
+    return found, counts[found]
+
+
+def _number(values: np.ndarray, bound: int) -> np.ndarray:
+    """Sorted distinct values; in place, each of ``values`` becomes its rank in them."""
+    if bound > DIRECT:
+        found, values[:] = np.unique(values, return_inverse=True)
+        return found
+    seen = np.zeros(bound, np.bool_)
+    seen[values] = True
+    found = np.flatnonzero(seen)
+    rank_of = np.zeros(bound, np.int32)
     rank_of[found] = np.arange(len(found))
-    return found, counts[found], rank_of[values]
+    for start in range(0, len(values), BLOCK):  # no second array of that length
+        part = values[start : start + BLOCK]
+        part[:] = rank_of[part]
+    return found
 
 
 def _empty(contexts: int, entries: int) -> tuple[Tensor, ...]:

@@ -3,6 +3,16 @@
 from lmzoo.selftest.lab import SMALL
 
 PLUGIN = "from lmzoo import LanguageModel, register_model\n"
+SHAPE = """import torch
+@register_model("shape")
+class Shape(LanguageModel):
+    def __init__(self, vocab_size: int, context_length: int = 16) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(vocab_size, 8)
+
+    def forward(self, tokens):
+        return self.embedding(tokens)
+"""
 STEPS = "--trainer.max_steps 2 --trainer.default_root_dir made"
 FILES: dict[str, str | bytes] = {
     "ok.txt": "the quick brown fox jumps over the lazy dog\n" * 80,
@@ -27,6 +37,7 @@ FILES: dict[str, str | bytes] = {
     "missing.py": "import a_package_that_is_not_there\n",
     "clash.py": PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n',
     "other.py": PLUGIN + '@register_model("zz")\nclass G: ...\n',
+    "shape.py": PLUGIN + SHAPE,
     "task.jsonl": '{"prompt": "the", "answer": 3}\n',
     "fine.jsonl": '{"prompt": "the", "answer": " fox"}\n' * 4,
     "half.jsonl": '{"prompt": \n',
@@ -57,6 +68,7 @@ FIT = [
     ("--data.path utf16.txt", "is UTF-16"),
     ("--data.path pipe.txt", "pipe.txt"),
     ("--data.path /dev/zero", "/dev/zero"),
+    ("--data.path /proc/self/mem", "cannot be read"),  # by root neither
     ("--data.corpus nosuch", "nosuch"),
     ("--data.val_fraction 1.5", "val_fraction 1.5"),
     ("--data.batch_size 0", "batch_size 0"),
@@ -76,6 +88,7 @@ FIT = [
     ("--model.num_heads 3", "multiple of 3"),
     ("--model.dropout 1.0", "given 1.0"),
     ("--model.dropout nan", "dropout"),
+    ("--model palm --model.d_head 3", "an even d_head, given 3"),
     ("--model.context_length 0", "context_length 0"),
     ("--model.context_length 9999", "10,000 are needed"),
     ("--trainer.max_steps 0", "--trainer.max_steps 0"),
@@ -98,7 +111,13 @@ FIT = [
     ("--plugin missing.py", "No module named"),
     ("--plugin clash.py", "claimed by both"),
     ("--plugin other.py", "is not a LanguageModel"),
+    ("--plugin shape.py --model shape", "forward gave (1, 2, 8)"),
     ("--trainer.default_root_dir ok.txt/run", "ok.txt"),
+    ("--trainer.default_root_dir /sys/run", "run folder /sys/run cannot be made"),
+    (
+        "--trainer.max_steps 3 --trainer.default_root_dir run --seed_everything 7",
+        "holds a run with data.seed",
+    ),
 ]
 GENERATE = [
     ("--temperature -1", "temperature"),
@@ -179,6 +198,7 @@ OTHERS = [
     ("export run --to gguf --out made", "to"),
     ("export run --out ok.txt", "ok.txt"),
     ("export run", "--out"),
+    ("export run --out /sys/export", "/sys/export"),  # read-only, for root too
     ("check gtp", "did you mean 'gpt'"),
     ("new ../x", "no name for a model"),
     ("new gpt", "taken"),
@@ -196,6 +216,7 @@ _DATA = [
     "--data.path crlf.txt",
     "--data.path line.txt",
     "--data.path ok.txt --data.val_fraction 0 --data.test_fraction 0",
+    "--data.path ok.txt --data.batch_size 4096",  # more than there is of text
 ]
 WORKING = [
     *(

@@ -1,5 +1,8 @@
 """Every mistake: exit code 2, one line that names it, no traceback, nothing written."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,3 +237,37 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for line in ([], ["--help"], ["--version"], ["fit", "--help"]):
         assert main(line) == 0
     assert "lmzoo fit --model gpt" in capsys.readouterr().out
+
+
+SPOKEN = f"""
+from lmzoo.cli import main
+
+for line in (
+    "fit --model gpt {SMALL} --data.path ok.txt --trainer.max_steps 1 "
+    "--trainer.default_root_dir run",
+    "generate run --prompt é --max_new_tokens 40",
+    "score run --text éèé",
+    "params run",
+    "export run --out export",
+):
+    if code := main(line.split()):
+        raise SystemExit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [(SPOKEN, 0), ("print('é')", 1)], ids=["lmzoo", "control"]
+)
+def test_where_the_locale_is_not_utf8(script: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "ok.txt").write_text("é è ê ô\n" * 400, encoding="utf-8")
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, **variables},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert b"\xc3\xa9" not in done.stdout

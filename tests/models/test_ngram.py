@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -188,17 +189,38 @@ def test_sorting_and_counting_give_the_same_tables(
     assert_same_tables(direct, counted(sentences(), 6, 27))
 
 
-def test_distinct_values_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound", [0, 100])
+def test_distinct_values_and_their_numbers_either_way(
+    bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ngram, "DIRECT", bound)
+    monkeypatch.setattr(ngram, "BLOCK", 7)
     values = random_text(200, 60)
-    direct = ngram._distinct(values, 60)
-    monkeypatch.setattr(ngram, "DIRECT", 0)
-    for one, other in zip(direct, ngram._distinct(values, 60), strict=True):
-        assert one.tolist() == other.tolist()
-    found, counts, ranks = direct
-    assert found[ranks].tolist() == values.tolist()
+    found, counts = ngram._distinct(values, 60)
     assert dict(zip(found.tolist(), counts.tolist(), strict=True)) == Counter(
         values.tolist()
     )
+    ranks = values.copy()
+    assert ngram._number(ranks, 60).tolist() == found.tolist() == sorted(set(found))
+    assert found[ranks].tolist() == values.tolist()
+
+
+def test_counting_takes_two_numbers_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the text and the tables, however many levels are counted."""
+
+    def taken() -> float:
+        tracemalloc.start()
+        try:
+            counted(text, 5, 4)
+            return tracemalloc.get_traced_memory()[1] / (8 * len(text))
+        finally:
+            tracemalloc.stop()
+
+    text = random_text(200_000, 4).astype(np.uint16)
+    monkeypatch.setattr(ngram, "BLOCK", 1000)
+    assert taken() < 2.2
+    monkeypatch.setattr(ngram, "DIRECT", 0)
+    assert taken() > 3  # the control: sorting, which numbers every token anew
 
 
 def test_a_vocabulary_of_fifty_thousand() -> None:

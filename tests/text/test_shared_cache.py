@@ -95,3 +95,10 @@ def test_nothing_is_asked_where_no_address_is_given(tmp_path, monkeypatch):
     assert shared_cache.fetch(tmp_path / "a.tokens") is False
     shared_cache.offer(tmp_path / "a.tokens")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
+def test_the_cloud_extra_is_what_these_addresses_need(kind, package):
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip(package)  # of no other extra; no bucket is asked for
+    assert fsspec.get_filesystem_class(kind).__module__.startswith(package)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -273,6 +274,8 @@ def test_only_a_foreign_address_is_warned_of(
     monkeypatch.setattr(server, "require_extra", lambda: None)
     monkeypatch.setattr(server, "application", lambda desk, host: None)
     monkeypatch.setattr(server, "serve", lambda app, listening: None)
+    # bound, but nobody is let in: no test listens beyond this machine
+    monkeypatch.setattr(socket.socket, "listen", lambda listening, *given: None)
     result = lmzoo(f"app {runs['chars']} --host {host} --port 0")
 
     assert result.code == 0
