@@ -7,9 +7,10 @@ training goes on with never is.
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
 from lmzoo.errors import UsageError
 from lmzoo.training.watcher import Watcher
@@ -18,8 +19,10 @@ from lmzoo.training.watcher import Watcher
 class AveragedWeights(Watcher, WeightAveraging):
     """Average the weights after every optimizer step.
 
-    average <- decay x average + (1 - decay) x weights, beginning with the weights of
-    the first step (Polyak & Juditsky 1992 averaged all steps alike).
+    average <- d x average + (1 - d) x weights, beginning with the weights of the first
+    step, where d rises to ``decay``: the smaller of it and (1 + t) / (10 + t) after t
+    steps, so that a short run forgets its first weights (TensorFlow's moving averages
+    do so; Polyak & Juditsky 1992 averaged all steps alike).
 
     A checkpoint holds the average as its weights; those of training stand beside them,
     for an exact resume.
@@ -34,7 +37,16 @@ class AveragedWeights(Watcher, WeightAveraging):
     def __init__(self, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"--ema.decay {decay}: give a share in [0, 1), as 0.999")
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+        @torch.no_grad()
+        def update(
+            averages: list[Tensor], weights: list[Tensor], taken: Tensor
+        ) -> None:
+            share = (9 / (10 + taken)).clamp(min=1 - decay)  # stays on its device
+            for average, weight in zip(averages, weights, strict=True):
+                average.lerp_(weight, share.to(average.dtype))
+
+        super().__init__(use_buffers=False, multi_avg_fn=update)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The average was made before the weights went to their device."""
