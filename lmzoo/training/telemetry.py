@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lmzoo.files import write_atomically
 from lmzoo.generation import generate
 from lmzoo.models.base import LanguageModel
+from lmzoo.training.carried import gather_rows
 from lmzoo.training.watcher import Watcher
 
 COLUMNS = [
@@ -119,6 +120,11 @@ class Telemetry(Watcher):
         self._row_tokens, self._row_seconds = 0, 0.0
         self._since: float | None = None  # end of the batch before, or None
         self._norm: torch.Tensor | float | None = None  # of the last gradient
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Know how many processes there are."""
+        self._trainer = trainer
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -170,10 +176,13 @@ class Telemetry(Watcher):
         self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The row that is being summed, so that a resumed curve is the same curve."""
+        """The row that is being summed, so that a resumed curve is the same curve.
+
+        Each process has sums of its own: all of them ask here, and all are kept.
+        """
         return {
-            "loss": None if self._loss is None else self._loss.cpu(),
-            "penalties": {name: term.cpu() for name, term in self._penalties.items()},
+            "loss": None if self._loss is None else self._everyones(self._loss),
+            "penalties": {k: self._everyones(v) for k, v in self._penalties.items()},
             "batches": self._batches,
             "tokens": (self.tokens, self._row_tokens),
             "seconds": (self.seconds, self._row_seconds),
@@ -182,11 +191,25 @@ class Telemetry(Watcher):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on summing where the row stood."""
-        self._loss, self._batches = state_dict["loss"], state_dict["batches"]
-        self._penalties = dict(state_dict.get("penalties", {}))  # older files have none
+        loss, self._batches = state_dict["loss"], state_dict["batches"]
+        self._loss = None if loss is None else self._own(loss)
+        penalties = state_dict.get("penalties", {})  # older files have none
+        self._penalties = {name: self._own(term) for name, term in penalties.items()}
         self.tokens, self._row_tokens = state_dict["tokens"]
         self.seconds, self._row_seconds = state_dict["seconds"]
         self._norm = state_dict.get("norm")  # older checkpoints have none
+
+    def _everyones(self, total: torch.Tensor) -> torch.Tensor:
+        """The sum of each process, (processes,)."""
+        mine = total.detach().reshape(1)
+        return mine.cpu() if self._trainer is None else gather_rows(self._trainer, mine)
+
+    def _own(self, totals: torch.Tensor) -> torch.Tensor:
+        """This process's sum, (); of other processes than these, their mean."""
+        totals, trainer = totals.reshape(-1), self._trainer
+        if trainer is not None and len(totals) == trainer.world_size:
+            return totals[trainer.global_rank]
+        return totals.mean()
 
     def _write(self, trainer: Trainer) -> None:
         row: dict[str, float] = {}
