@@ -145,7 +145,7 @@ LONG = (
     "lmzoo.cli.compare_session.compare",
     "lmzoo.compare.timing.measure",
     "lmzoo.study.engine.conduct",
-    "lmzoo.web.server.serve",
+    "lmzoo.web.server.application",
     "lmzoo.testing.check_model",
     "lmzoo.training.budget.seconds_per_step",
 )
