@@ -28,8 +28,8 @@ def require(folder: Path, model: nn.Module) -> None:
         disk = shutil.disk_usage(place)
         if disk.total and disk.free < needed:
             raise UsageError(
-                f"{folder}: {disk.free / 1e6:,.0f} MB are free there, and {KEPT} "
-                f"checkpoints take {needed / 1e6:,.0f} MB; free space, or choose "
+                f"{folder}: {disk.free / 1e6:,.1f} MB are free there, and {KEPT} "
+                f"checkpoints take {needed / 1e6:,.1f} MB; free space, or choose "
                 f"another --trainer.default_root_dir"
             )
 

@@ -323,7 +323,8 @@ class TrainCLI(LightningCLI):
         if not self.model.counting:
             settings.require_warmup(config, self.plan.request, self.trainer.max_steps)
         optimizers.rehearse(self.model)
-        room.require(self.run_folder.path, self.model)
+        if self.run_folder.resume_from is None:  # one that goes on has what it needs
+            room.require(self.run_folder.path, self.model)
         self.run_folder.begin(self)
         report.announce(self)
 

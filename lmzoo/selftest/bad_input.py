@@ -41,7 +41,7 @@ CARELESSNESS = {  # what a careless command does, and how it is told from one wi
 }
 SETUP = (
     f"fit --model gpt {SMALL} --data.path ok.txt --trainer.max_steps 2 "
-    f"--trainer.default_root_dir run",
+    f"--trainer.default_root_dir "
 )
 Listing = dict[str, tuple[int, int] | None]
 
@@ -92,10 +92,10 @@ def _typed(commands: Commands, one: tuple[str, str | None]) -> Tried:
 
 
 def prepare(commands: Commands) -> None:
-    """The files that the catalogue names, and a small run.
+    """The files that the catalogue names, and a small run; one more on a damaged cache.
 
     Raises:
-        RuntimeError: the run could not be trained.
+        RuntimeError: a run could not be trained.
     """
     folder = commands.folder
     for name, content in FILES.items():
@@ -103,14 +103,15 @@ def prepare(commands: Commands) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     os.mkfifo(folder / "pipe.txt")
-    for line in SETUP:
-        done = commands.lmzoo(line)
+    for name in ("run", "again"):
+        done = commands.lmzoo(SETUP + name)
         if done.code:
-            raise RuntimeError(f"lmzoo {line}: {done.err}")
+            raise RuntimeError(f"lmzoo {SETUP}{name}: {done.err}")
+        if name == "run":  # the other finds a damaged cache, and makes it anew
+            for kept in (folder / "cache").iterdir():
+                kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
     checkpoint = next((folder / "run" / "checkpoints").iterdir())
     (folder / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:-100])
-    for kept in (folder / "cache").iterdir():  # damaged: all of it is made again
-        kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
 
 
 def mistaken(line: str, said: str, commands: Commands) -> Tried:
