@@ -1,9 +1,13 @@
-"""Room for the checkpoints of a run, asked for before its first step."""
+"""Room for a model and for its checkpoints, asked for before anything is made."""
 
 import contextlib
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
 from lmzoo.errors import UsageError
@@ -39,3 +43,37 @@ def size(model: nn.Module) -> int:
     stored = [*model.parameters(), *model.buffers()]
     trained = [p for p in model.parameters() if p.requires_grad]
     return sum(t.numel() * t.element_size() for t in [*stored, *trained, *trained])
+
+
+def require_memory(name: str, cls: type[nn.Module], given: Mapping[str, Any]) -> None:
+    """A model whose weights no memory here holds is told before it is built.
+
+    Args:
+        name: of the model.
+        cls: its class; built on the meta device, with a vocabulary of one token.
+        given: the constructor's arguments.
+
+    Raises:
+        UsageError: its weights take more bytes than this machine has.
+    """
+    try:
+        with torch.device("meta"):
+            model = cls(**{**given, "vocab_size": 1})
+    except (TypeError, ValueError, RuntimeError, UsageError):
+        return  # it is told where it is built in earnest
+    count = sum(p.numel() for p in model.parameters())
+    needed = sum(p.numel() * p.element_size() for p in model.parameters())
+    if needed > (here := memory()):
+        raise UsageError(
+            f"--model {name}: {count:,} parameters or more take {needed / 1e9:,.0f} "
+            f"GB, and this machine has {here / 1e9:,.0f} GB of memory; choose a smaller "
+            f"one (lmzoo params --model {name} counts)"
+        )
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has; infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return float("inf")

@@ -130,9 +130,12 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the folder; refuse what cannot work, before anything is built."""
         config = self.config[self.command]
-        names = model_class(self.plan.model).metric_names
-        settings.settle(config, self.command, names)
+        model = model_class(self.plan.model)
+        settings.settle(config, self.command, model.metric_names)
         if self.subcommand == "fit":
+            if not model.pretrained and self.plan.weights is None:
+                given = config.model.init_args.as_dict()
+                room.require_memory(self.plan.model, model, given)
             self.run_folder = folders.choose(config, self.plan)
             if self.run_folder.finished:
                 raise AlreadyFinished(self.run_folder.path)

@@ -72,7 +72,7 @@ def _sizes(layers: int, heads: int, width: int, **more: Any) -> dict[str, Any]:
 
 
 class PaLM(CachedDecoder):
-    """PaLM's decoder, of which every part can be exchanged; a preset is the paper's.
+    """PaLM's decoder, of which every part can be exchanged; presets are the paper's.
 
     Maps tokens (B, T) to logits (B, T, V), T at most ``context_length``.
 

@@ -37,3 +37,19 @@ def test_a_full_disk_is_told_before_anything_is_written(
     assert result.code == code, result.err
     assert ("3 checkpoints take" in result.err) == (code == 2)
     assert folder.exists() == (code == 0)
+
+
+def test_a_model_that_no_memory_holds_is_told_before_it_is_built(
+    story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = f"fit --model palm --model.preset palm-540b --data.path {story}"
+    result = lmzoo(f"{line} --trainer.default_root_dir {tmp_path / 'run'}")
+    assert result.code == 2
+    assert "--model palm: 535," in result.err
+    assert not (tmp_path / "run").exists()
+    small = f"fit --model gpt {SMALL} --data.path {story} --trainer.max_steps 1"
+    folder = tmp_path / "small"
+    monkeypatch.setattr(room, "memory", lambda: 1000)  # of a machine with a kilobyte
+    assert "of memory" in lmzoo(f"{small} --trainer.default_root_dir {folder}").err
+    monkeypatch.undo()
+    assert lmzoo(f"{small} --trainer.default_root_dir {folder}").code == 0
