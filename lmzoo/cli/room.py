@@ -66,7 +66,7 @@ def require_memory(name: str, cls: type[nn.Module], given: Mapping[str, Any]) ->
     if needed > (here := memory()):
         raise UsageError(
             f"--model {name}: {count:,} parameters or more take {needed / 1e9:,.0f} "
-            f"GB, and this machine has {here / 1e9:,.0f} GB of memory; choose a smaller "
+            f"GB, and this machine has {here / 1e9:,.0f} GB of memory; take a smaller "
             f"one (lmzoo params --model {name} counts)"
         )
 
