@@ -263,19 +263,19 @@ def _newest(folder: Path) -> tuple[int, str]:
 def _without_right(folder: Path, mounted: bool) -> Iterator[None]:
     """Nobody may write below ``folder``: a disk of its own, or folders of ours."""
     inside = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    try:
+
+    def allow(mount: str, mode: int) -> None:
         if mounted:
-            places.change(folder, "ro")
+            places.change(folder, mount)
         else:
             for path in inside:
-                path.chmod(0o555)
+                path.chmod(mode)
+
+    try:
+        allow("ro", 0o555)
         yield
     finally:
-        if mounted:
-            places.change(folder, "rw")
-        else:
-            for path in inside:
-                path.chmod(0o755)
+        allow("rw", 0o755)
 
 
 def _overwritten(folder: Path, temporary: Path) -> None:
