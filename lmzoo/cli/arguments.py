@@ -4,15 +4,14 @@ Names become class paths, configuration files become their contents, and lmzoo's
 options are taken out. No torch here: a mistyped name is answered at once.
 """
 
-import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import yaml
-
+from lmzoo.cli.configurations import load_yaml
 from lmzoo.errors import UsageError
 from lmzoo.registry import Registry, data_modules, load_plugin, models
 
@@ -45,6 +44,7 @@ class Request:
     ckpt_path: str | None = None
     init_from: str | None = None
     fresh: bool = False
+    help: tuple[str, str] | None = None  # a section and the class it is asked of
     plugins: list[str] = field(default_factory=list)
     configs: list[dict[str, Any]] = field(default_factory=list)  # later wins
     options: list[str] = field(default_factory=list)  # "--key=value", typed order
@@ -96,17 +96,12 @@ def _prefer_typed_text(request: Request) -> None:
 def _take(request: Request, key: str, value: str | None) -> None:
     if key in ("plugin", "config"):
         return
-    if key in ("model", "model.class_path"):
-        request.configs.append({"model": _section(_needs(key, value), models)})
-    elif key in ("data", "data.class_path"):
-        request.configs.append({"data": _section(_needs(key, value), data_modules)})
-    elif key.removesuffix(".class_path") in ("optimizer", "lr_scheduler"):
-        name = key.removesuffix(".class_path")
-        request.configs.append({name: _named(_needs(key, value))})
-    elif key in ("model.help", "data.help"):
-        registry = models if key == "model.help" else data_modules
-        path = _section(_needs(key, value), registry)["class_path"]
-        request.options.append(f"--{key}={path}")
+    if (name := key.removesuffix(".class_path")) in SECTIONS:
+        request.configs.append({name: SECTIONS[name](_needs(key, value))})
+    elif key.removesuffix(".help") in SECTIONS and key.endswith(".help"):
+        name = key.removesuffix(".help")
+        section = SECTIONS[name](_needs(key, value))
+        request.help = (name, str(section.get("class_path")))
     elif key == "model.preset":
         request.preset = _needs(key, value)
     elif found := BODY.fullmatch(key):
@@ -137,7 +132,7 @@ def _take_body(request: Request, rest: str, name: str | None, value: str) -> Non
 
 def _choose(request: Request) -> None:
     """The last class named wins; arguments meant for another are dropped."""
-    for name in ("model", "data", "optimizer", "lr_scheduler"):
+    for name in SECTIONS:
         chosen = None
         for config in request.configs:
             section = config.get(name) or {}
@@ -215,15 +210,26 @@ def _class(value: Any, registry: Registry) -> dict[str, Any]:
     return section
 
 
-def _named(value: Any) -> dict[str, Any]:
+def _named(value: Any, option: str) -> dict[str, Any]:
     """A short name, a class path, or a section, as {"class_path", "init_args"}."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = load_yaml(value)
-    section = {"class_path": value} if isinstance(value, str) else dict(value)
-    name = section.get("class_path")
-    if isinstance(name, str):
-        section["class_path"] = CLASSES.get(name, name)
-    return section
+    section = {"class_path": value} if isinstance(value, str) else value
+    name = section.get("class_path", "") if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        raise UsageError(
+            f"--{option}: expected a name, or a section with a class_path, given "
+            f"{value!r}"
+        )
+    return {**section, "class_path": CLASSES.get(name, name)} if name else {**section}
+
+
+SECTIONS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "model": partial(_section, registry=models),
+    "data": partial(_section, registry=data_modules),
+    "optimizer": partial(_named, option="optimizer"),
+    "lr_scheduler": partial(_named, option="lr_scheduler"),
+}
 
 
 def _config(text: str) -> dict[str, Any]:
@@ -232,54 +238,11 @@ def _config(text: str) -> dict[str, Any]:
         if content.get(name) is not None:
             content[name] = _class(content[name], registry)
     for name in ("optimizer", "lr_scheduler"):
-        if isinstance(content.get(name), str | dict):
-            content[name] = _named(content[name])
+        if content.get(name) is not None:
+            content[name] = _named(content[name], name)
     if "vocab_size" in ((content.get("model") or {}).get("init_args") or {}):
         content["model"]["init_args"].pop("vocab_size")  # the tokenizer's to say
     return content
-
-
-def load_yaml(text: str) -> dict[str, Any]:
-    """A configuration file, or one that was typed inline as JSON.
-
-    Raises:
-        UsageError: it cannot be read, or is no mapping.
-    """
-    where = "inline configuration"
-    if not text.lstrip().startswith("{"):
-        where = text
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            raise UsageError(f"configuration {where}: {reason}") from error
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"configuration {where} is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"configuration {where}: expected sections, given no mapping")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as a word; everybody means the number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+"),
-    list("-+0123456789"),
-)
-
-
-def as_json(config: dict[str, Any]) -> str:
-    """One configuration as an argument for ``--config``.
-
-    YAML reads it: of JSON's escapes it refuses the pairs of surrogates.
-    """
-    text = json.dumps(config, ensure_ascii=False)
-    return re.sub(r"[^\x20-\x7e]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
 def nested(flat: dict[str, Any], classes: dict[str, str]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmzoo.cli.arguments import load_yaml, pairs
+from lmzoo.cli.arguments import pairs
+from lmzoo.cli.configurations import load_yaml
 from lmzoo.compare import plan
 from lmzoo.compare.plan import Comparison
 from lmzoo.compare.values import amount, budget, near, seeds

@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from lmzoo.cli import arguments, folders, prelude, settings
+from lmzoo.cli import arguments, configurations, folders, prelude, settings
 from lmzoo.cli.failures import one_line_errors, quiet
 from lmzoo.cli.refusals import model_class
 from lmzoo.cli.trainer import TrainCLI
@@ -116,7 +116,7 @@ def _build(comparison: Comparison, variant: Variant) -> _Built:
     words += variant.arguments(comparison.seeds[0])
     plan = prelude.plan(arguments.read("fit", words))
     configs = [*plan.configs, *plan.request.configs]
-    given = [w for c in configs for w in ("--config", arguments.as_json(c))]
+    given = [w for c in configs for w in ("--config", configurations.as_json(c))]
     try:
         with plan.held, one_line_errors():
             _Rehearsal(plan, ["fit", *given, *plan.request.options])

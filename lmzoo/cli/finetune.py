@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lmzoo.cli.arguments import load_yaml
 from lmzoo.cli.command import call
+from lmzoo.cli.configurations import load_yaml
 from lmzoo.compare.values import spelled
 from lmzoo.errors import UsageError
 from lmzoo.files import write_atomically, write_json

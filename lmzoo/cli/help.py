@@ -12,7 +12,8 @@ what to train
   --model NAME               a member of the zoo (lmzoo models); default ff
   --model pretrained --model.source FOLDER_OR_NAME   what others trained, fine-tuned
   --model.preset NAME        a published size, for example gpt-nano
-  --model.KEY VALUE          an argument of that model (--model.help NAME lists them)
+  --model.KEY VALUE          an argument of that model (lmzoo models NAME lists them,
+                             and the presets)
   --plugin FILE.py           a file that registers models of your own
 
 classify texts
@@ -33,9 +34,11 @@ for how long, how fast
   --budget.seconds N         this long instead; --budget.tokens N, --budget.flops N
   --optimizer NAME|CLASS     adamw, muon, adafactor, or any class; --optimizer.lr RATE
   --lr_scheduler NAME|CLASS  cosine, wsd, rsqrt, or any class
+                             (--optimizer.help NAME, --lr_scheduler.help NAME)
   --ema.decay F              average the weights; the average is measured and kept
   --trainer.precision P      32-true on a CPU, bf16-mixed or 16-mixed on a GPU
   --trainer.accumulate_grad_batches N
+  --trainer.devices N --trainer.strategy ddp|fsdp2    several processes; docs/scaling.md
   --trainer.val_check_interval N   optimizer steps between validations
   --early_stopping.patience N      validations without improvement
   --early_stopping.min_relative_improvement F

@@ -4,10 +4,6 @@ import difflib
 import re
 from collections.abc import Iterable
 
-EXAMPLES = {
-    "--optimizer": "adamw, muon, adafactor or torch.optim.SGD",
-    "--lr_scheduler": "cosine, wsd, rsqrt or torch.optim.lr_scheduler.LinearLR",
-}
 MORE = "--help-all lists every option"
 
 
@@ -75,15 +71,10 @@ def _polished(message: str) -> str:
     if "typing.Literal[" in message:
         head = message.split("Expected a", 1)[0]
         choices = ", ".join(re.findall(r"typing\.Literal\[(.*?)\]", message))
+        given = re.search(r"Got value: (\S+)$", message)
         message = f"{head}expected one of {choices}"
+        message += f", given {given[1]}" if given else ""
     message = re.sub(r"^--config(: |\.)(--)?", "--", message)  # what was typed is one
-    if dotted := re.search(r"Expected a dot import path string: (\S+)", message):
-        head = message.split(":", 1)[0]
-        if head in ("--optimizer", "--lr_scheduler"):
-            message = (
-                f"{head} {dotted[1]}: no such class; give its name or its path, for "
-                f"example {EXAMPLES[head]}"
-            )
     return message.replace(".init_args.", ".")
 
 

@@ -1,4 +1,4 @@
-"""``lmzoo models``: the zoo as a table, without importing any of it."""
+"""``lmzoo models``: the zoo as a table, without importing any of it; or one member."""
 
 import json
 import sys
@@ -9,12 +9,22 @@ from lmzoo.registry import Entry, models
 
 
 def run(argv: list[str]) -> int:
-    """Print one line for each model; plugins that cannot be used go to stderr."""
+    """Print one line for each model, or one model's page.
+
+    Plugins that cannot be used go to stderr.
+    """
     parser = Options("models", "List the zoo: name, what it is, and where it is from.")
+    parser.add_argument("name", nargs="?", help="one model: its options and presets")
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     parser.add_plugin()
     options = parser.read(argv)
     if options is None:
+        return 0
+    if options.name is not None:
+        # the model is imported here, and for the table none is
+        from lmzoo.cli.classes import page
+
+        print(page("model", models.class_path(options.name)))
         return 0
     table, problems = models.entries()
     for problem in problems:

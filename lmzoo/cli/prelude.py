@@ -90,6 +90,7 @@ def plan(request: Request) -> Plan:
             made.checkpoint, made.run = run.path, run
         else:
             made.weights = run
+    refusals.check_training(request, [*made.configs, *request.configs])
     return made
 
 

@@ -3,15 +3,25 @@
 import difflib
 import importlib
 import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from lmzoo import runs
-from lmzoo.cli.arguments import Request
+from lmzoo.cli.arguments import CLASSES, Request
 from lmzoo.errors import UsageError
 from lmzoo.registry import data_modules, models
 
+EXAMPLES = {
+    "--optimizer": "adamw, muon, adafactor or torch.optim.SGD",
+    "--lr_scheduler": "cosine, wsd, rsqrt or torch.optim.lr_scheduler.LinearLR",
+}
+FILLED_IN = {  # arguments of a constructor that no person gives
+    "data": ("context_length", "seed"),
+    "optimizer": ("params",),
+    "lr_scheduler": ("optimizer", "total_steps"),
+}
 TOKENIZER_KEYS = ("tokenizer", "tokenizer_size", "min_frequency", "split_digits")
 
 
@@ -62,7 +72,8 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
     if fresh and request.command == "fit":
         _require_source(model, request)
     cls = model_class(model)
-    _require_known(request, "model", cls)
+    path = models.class_path(model) if "." not in model else model
+    _require_known(request, "model", path, cls)
     feeds = data_modules.class_path(getattr(cls, "data", "text"))
     data = request.data or feeds
     others = {data_modules.class_path(name) for name in ("text", "labelled")} - {feeds}
@@ -74,7 +85,57 @@ def check_options(request: Request, model: str, fresh: bool) -> None:
             f"{getattr(cls, 'task', 'model')} and reads --data "
             f"{data_modules.name_of_path(feeds)}"
         )
-    _require_known(request, "data", model_class(data))
+    _require_known(request, "data", data, model_class(data))
+
+
+def check_training(request: Request, configs: Sequence[Mapping[str, Any]]) -> None:
+    """Optimizer and schedule are classes, and every typed option is one of theirs.
+
+    Args:
+        request: what was typed.
+        configs: the recipe, a checkpoint's, files and what was typed; later wins.
+
+    Raises:
+        UsageError: naming the class, or the option and the nearest there is.
+    """
+    for section in ("optimizer", "lr_scheduler"):
+        path = None
+        for config in configs:
+            chosen = config.get(section, {})
+            path = None if chosen is None else chosen.get("class_path", path)
+        if path:
+            _require_known(request, section, path, load_class(path, f"--{section}"))
+
+
+def options_of(section: str, cls: Any) -> dict[str, inspect.Parameter]:
+    """The arguments of a class that are options, by name.
+
+    Args:
+        section: model, data, optimizer or lr_scheduler.
+        cls: what is chosen in it.
+    """
+    filled = FILLED_IN.get(section) or tuple(getattr(cls, "linked", {}).values())
+    filled = (*filled, *getattr(cls, "of_model", ()))
+    parameters = inspect.signature(cls).parameters
+    return {key: value for key, value in parameters.items() if key not in filled}
+
+
+def under_option(line: str, model: Any) -> str:
+    """What a constructor complains of, under the option that gave the argument.
+
+    Args:
+        line: begins with the argument's name, if it is about one.
+        model: the class.
+    """
+    argument = line.partition(" ")[0]
+    return f"--model.{line}" if argument in options_of("model", model) else line
+
+
+def short_name(section: str, path: str) -> str:
+    """The name under which a class path is given, if it has one."""
+    if section in ("model", "data"):
+        return (models if section == "model" else data_modules).name_of_path(path)
+    return next((short for short, known in CLASSES.items() if known == path), path)
 
 
 def model_class(name: str) -> Any:
@@ -83,13 +144,34 @@ def model_class(name: str) -> Any:
     Raises:
         UsageError: it cannot be imported.
     """
-    if "." not in name:
-        return models.load(name)
-    module, _, attribute = name.rpartition(".")
+    return load_class(name, "--model") if "." in name else models.load(name)
+
+
+def load_class(path: str, option: str) -> Any:
+    """The class of a dotted path that was typed.
+
+    Args:
+        path: with its module.
+        option: that named it, for messages.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    module, _, attribute = path.rpartition(".")
+    if not module:
+        raise UsageError(
+            f"{option} {path}: no such class; give its name or its path, for example "
+            f"{EXAMPLES[option]}"
+        )
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--model {name}: {error}") from error
+    except ImportError as error:
+        raise UsageError(
+            f"{option} {path}: {error}; --plugin FILE.py runs a file of yours first, "
+            f"or put its folder on PYTHONPATH"
+        ) from error
+    except (AttributeError, ValueError) as error:
+        raise UsageError(f"{option} {path}: {error}") from error
 
 
 def check_stride(stride: int | None, context_length: int) -> None:
@@ -105,9 +187,12 @@ def check_stride(stride: int | None, context_length: int) -> None:
         )
 
 
-def _require_known(request: Request, section: str, cls: type) -> None:
+def _require_known(request: Request, section: str, path: str, cls: type) -> None:
     """Every option of a class is one of its constructor's."""
-    known = list(inspect.signature(cls).parameters)
+    options = options_of(section, cls)
+    if any(option.kind is option.VAR_KEYWORD for option in options.values()):
+        return  # the parser looks into what they are passed on to
+    known = list(options)
     for option in request.typed(f"{section}."):
         key = option.removeprefix(f"{section}.").removeprefix("init_args.")
         if (section, key) == ("data", "context_length"):
@@ -120,7 +205,7 @@ def _require_known(request: Request, section: str, cls: type) -> None:
         hint = f"did you mean --{section}.{near[0]}? " if near else ""
         raise UsageError(
             f"unknown option --{section}.{key}; {hint}lmzoo fit --{section}.help "
-            f"{cls.__module__}.{cls.__name__} lists them"
+            f"{short_name(section, path)} lists them"
         )
 
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from lmzoo.cli.arguments import load_yaml
 from lmzoo.cli.command import call
+from lmzoo.cli.configurations import load_yaml
 from lmzoo.cli.inspect import load_extra
 from lmzoo.errors import UsageError
 from lmzoo.registry import models

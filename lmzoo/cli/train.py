@@ -12,6 +12,11 @@ def run(command: str, argv: list[str]) -> int:
     request = arguments.read(command, [word for word in argv if word != "--help-all"])
     if "--help-all" in argv:
         request.options.append("--help")
+    if request.help is not None:
+        from lmzoo.cli.classes import page  # a class, and with it torch
+
+        print(page(*request.help))
+        return 0
     from lmzoo.cli.trainer import train  # torch: after a typing error had its answer
 
     train(request)

@@ -13,8 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from lmzoo.cli import (
-    arguments,
     bodies,
+    configurations,
     folders,
     messages,
     origins,
@@ -55,7 +55,7 @@ def train(request: Request) -> None:
     plan = prelude.plan(request)
     args = [request.command]
     for config in [*plan.configs, *request.configs]:
-        args += ["--config", arguments.as_json(config)]
+        args += ["--config", configurations.as_json(config)]
     with plan.held, one_line_errors():
         TrainCLI(plan, [*args, *request.options])
 
@@ -148,7 +148,9 @@ class TrainCLI(LightningCLI):
         except UsageError:  # one line already
             raise
         except ValueError as error:  # a constructor refuses what was given
-            raise UsageError(messages.shorten(str(error))) from error
+            line = messages.shorten(str(error))
+            cls = model_class(self.plan.model)
+            raise UsageError(refusals.under_option(line, cls)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with lmzoo's way of saving and its own callbacks."""

@@ -1,5 +1,6 @@
 """``lmzoo models`` and ``lmzoo check``; ``new`` is tested with the plugins."""
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -54,6 +55,50 @@ def test_models_lists_every_member_with_one_line(
     assert [line.split()[0] for line in lines] == list(models.entries()[0])
     assert all(re.fullmatch(r"[a-z0-9-]+ +\S.+\S +lmzoo", line) for line in lines)
     assert max(map(len, lines)) <= 100
+
+
+def test_a_models_page_has_its_options_presets_and_recipe() -> None:
+    page = lmzoo("models palm").out
+    cls = models.load("palm")
+    options = set(inspect.signature(cls).parameters) - {"vocab_size"}
+    shown = re.findall(r"^  --model\.(\w+)", page, re.M)
+
+    assert set(shown) == options
+    assert len(shown) == len(options)
+    assert "--model.mlp swiglu\n      swiglu, gelu or relu_squared." in page
+    assert all(f"\n  {name}: " in page for name in cls.presets)
+    assert all(f"  --{key} {value}" in page for key, value in cls.recipe.items())
+    assert max(map(len, page.splitlines())) <= 88
+    assert lmzoo("fit --model.help palm").out == page
+
+
+@pytest.mark.parametrize(
+    ("line", "there", "never"),
+    [
+        ("--optimizer.help muon", "--optimizer.ns_steps 5", "hidden"),
+        ("--optimizer.help torch.optim.SGD", "--optimizer.momentum 0", "params"),
+        ("--lr_scheduler.help wsd", "--lr_scheduler.decay_share", "total_steps"),
+        ("--data.help text", "--data.batch_size ", "--data.context_length"),
+    ],
+)
+def test_what_a_class_can_be_told(line: str, there: str, never: str) -> None:
+    result = lmzoo(f"fit {line}")
+    options = [row for row in result.out.splitlines() if row.startswith("  --")]
+
+    assert result.code == 0
+    assert any(row.startswith(f"  {there}") for row in options)
+    assert not any(never in row for row in options)
+
+
+def test_every_members_page_explains_every_option(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "_files", {})  # whatever other tests have loaded
+    for name in models.entries()[0]:
+        rows = lmzoo(["models", name]).out.partition("\n\n")[2].splitlines()
+        for row, after in zip(rows, [*rows[1:], ""], strict=True):
+            if row.startswith("  --model."):
+                assert after.startswith("      "), f"{name}: {row.strip()}"
 
 
 def test_models_as_json() -> None:

@@ -278,7 +278,7 @@ def test_any_class_is_an_optimizer_and_a_checkpoint_never_imports_one(
     assert identity["optimizer.flavour"] == "spicy"
     for more, said in (
         ("--optimizer.flavour mild", "flavour must be plain or spicy, given mild"),
-        ("--optimizer.flavor spicy", "has no option 'flavor'"),
+        ("--optimizer.flavor spicy", "did you mean --optimizer.flavour?"),
     ):
         wrong = lmzoo(f"fit --model gpt {SMALL} --data.path {story} {option} {more}")
         assert wrong.code == 2
