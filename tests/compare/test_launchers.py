@@ -168,23 +168,11 @@ def test_nobody_at_the_address_is_one_line(tmp_path: Path) -> None:
         run(Ray(address=address), [Job("a", ("models",), tmp_path / "a")])
 
 
-def test_ray_finds_the_same_numbers(
-    ray: Any, text: Path, expected: dict[str, Any], tmp_path: Path
-) -> None:
-    jobs = cells(text, tmp_path)
-
-    told = run(Ray(), jobs)
-
-    assert all(outcome.code == 0 for outcome in told.values()), told
-    assert {job.name: numbers(job) for job in jobs} == expected
-    assert ray.is_initialized()  # a connection that was there is left there
-
-
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @needs_proc
-def test_a_cell_killed_on_ray_is_retried_and_resumes(
+def test_cells_killed_on_ray_are_retried_and_find_the_same_numbers(
     ray: Any, text: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     jobs = cells(text, tmp_path)
@@ -198,6 +186,7 @@ def test_a_cell_killed_on_ray_is_retried_and_resumes(
     for job in jobs:
         assert "resum" in log(job)
     assert {job.name: numbers(job) for job in jobs} == expected
+    assert ray.is_initialized()  # a connection that was there is left there
 
 
 @needs_proc
