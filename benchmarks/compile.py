@@ -44,7 +44,7 @@ before and {after:.1f} after. 4 layers, 4 heads, 128 wide, context 64, batch 12,
 {given.rounds} round(s) of {given.steps} steps in turns, medians.
 
     OMP_NUM_THREADS={threads} python benchmarks/compile.py --steps {given.steps} \
---rounds {given.rounds} --write
+--rounds {given.rounds}{only} --write
 
 {rows}
 """
@@ -175,8 +175,11 @@ def main() -> None:
             line = words(model, precision, given.text, given.steps)
             found = measured(line, given.rounds)
             rows += table(f"{model}, {precision}", found, given.steps)
+    only = "".join(f" --model {name}" for name in given.model or ())
+    only += "".join(f" --precision {name}" for name in given.precision or ())
     page = PAGE.format(
         tree=tree(),
+        only=only,
         versions=", ".join(f"{name} {value}" for name, value in versions().items()),
         threads=torch.get_num_threads(),
         cores=os.cpu_count(),
