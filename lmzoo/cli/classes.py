@@ -38,7 +38,7 @@ def page(section: str, name: str) -> str:
     ]
     parts.append("\n".join(options) or "no options")
     if section == "model":
-        parts += _lists(cls.presets, cls.recipe)
+        parts += _lists(getattr(cls, "presets", {}), getattr(cls, "recipe", {}))
     return "\n\n".join(parts)
 
 

@@ -24,7 +24,7 @@ def shorten(message: str, options: Iterable[str] = (), more: str = MORE) -> str:
     prefix = f"--{where[1]}: " if where else ""
     if "Errors: - " in message:  # one part for each allowed type; the first is meant
         first = message.split("Errors: - ", 1)[1]
-        given = re.search(r"NoneType'>.* Given value: (\S+)$", first)
+        given = re.search(r"NoneType'>.* Given value: (.+)$", first)
         message = re.split(r" - Expected a <class 'NoneType'>", first)[0]
         if given and re.fullmatch(r"Expected an? <class '\w+'>", message):
             message += f". Got value: {given[1]}"

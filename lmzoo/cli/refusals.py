@@ -10,7 +10,7 @@ import yaml
 
 from lmzoo import runs
 from lmzoo.cli.arguments import CLASSES, Request
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.registry import data_modules, models
 
 EXAMPLES = {
@@ -22,6 +22,7 @@ FILLED_IN = {  # arguments of a constructor that no person gives
     "optimizer": ("params",),
     "lr_scheduler": ("optimizer", "total_steps"),
 }
+REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 TOKENIZER_KEYS = ("tokenizer", "tokenizer_size", "min_frequency", "split_digits")
 
 
@@ -116,8 +117,13 @@ def options_of(section: str, cls: Any) -> dict[str, inspect.Parameter]:
     """
     filled = FILLED_IN.get(section) or tuple(getattr(cls, "linked", {}).values())
     filled = (*filled, *getattr(cls, "of_model", ()))
-    parameters = inspect.signature(cls).parameters
-    return {key: value for key, value in parameters.items() if key not in filled}
+    found: dict[str, inspect.Parameter] = {}
+    for ancestor in cls.__mro__:  # whose further options go to the next
+        own = inspect.signature(ancestor.__init__).parameters.values()
+        found = {one.name: one for one in own if one.kind not in REST} | found
+        if all(one.kind is not one.VAR_KEYWORD for one in own):
+            break
+    return {key: found[key] for key in found if key not in ("self", *filled)}
 
 
 def under_option(line: str, model: Any) -> str:
@@ -164,14 +170,19 @@ def load_class(path: str, option: str) -> Any:
             f"{EXAMPLES[option]}"
         )
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise UsageError(
             f"{option} {path}: {error}; --plugin FILE.py runs a file of yours first, "
             f"or put its folder on PYTHONPATH"
         ) from error
-    except (AttributeError, ValueError) as error:
-        raise UsageError(f"{option} {path}: {error}") from error
+    except Exception as error:  # a module of one's own may fail in any way
+        raise UsageError(
+            f"{option} {path}: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(found, type):
+        raise UsageError(f"{option} {path}: is no class; name one in it")
+    return found
 
 
 def check_stride(stride: int | None, context_length: int) -> None:
@@ -189,10 +200,7 @@ def check_stride(stride: int | None, context_length: int) -> None:
 
 def _require_known(request: Request, section: str, path: str, cls: type) -> None:
     """Every option of a class is one of its constructor's."""
-    options = options_of(section, cls)
-    if any(option.kind is option.VAR_KEYWORD for option in options.values()):
-        return  # the parser looks into what they are passed on to
-    known = list(options)
+    known = list(options_of(section, cls))
     for option in request.typed(f"{section}."):
         key = option.removeprefix(f"{section}.").removeprefix("init_args.")
         if (section, key) == ("data", "context_length"):

@@ -55,6 +55,10 @@ OPTIONS = [
     ("--optimizer mun", "error: --optimizer mun: no such class; give its name"),
     ("--optimizer nowhere.Sgd", "--plugin FILE.py runs a file of yours first"),
     ("--optimizer torch.optim.Nope", "has no attribute 'Nope'"),
+    ("--optimizer torch.optim", "--optimizer torch.optim: is no class"),
+    ("--optimizer raises.Sgd", "--optimizer raises.Sgd: ZeroDivisionError"),
+    ("--optimizer builtins.dict --optimizer.lr 1", "error: "),
+    ("--model.help builtins.len", "builtins.len: is no class"),
     ("--lr_scheduler Foo", "--lr_scheduler Foo: no such class"),
     ("--optimizer.help nope", "--optimizer nope: no such class"),
     ("--model.help gtp", "did you mean 'gpt'"),
@@ -70,6 +74,7 @@ OPTIONS = [
     ("--lr_scheduler wsd --lr_scheduler.decay_share 2", "decay_share"),
     ("--ema.decay 1", "--ema.decay 1.0: give a share"),
     ("""--data.batch_size_schedule {"3":0}""", "0 is no whole number of 1 or more"),
+    ("--data.batch_size_schedule [[0,4]]", "expected dict, given [[0, 4]]"),
     ("""--data.batch_size_schedule {"abc":7}""", "a whole number, given abc"),
     (
         """--data.batch_size_schedule {"3":2} --budget.tokens 999""",
@@ -191,6 +196,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
 
 
 @pytest.mark.parametrize(("line", "said"), DATA + VOCABULARY + OPTIONS + PLUGINS)

@@ -90,6 +90,24 @@ def test_what_a_class_can_be_told(line: str, there: str, never: str) -> None:
     assert not any(never in row for row in options)
 
 
+def test_options_that_are_passed_on_are_those_of_the_class_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "passing.py").write_text(
+        "import torch\n\n\nclass Passing(torch.optim.SGD):\n"
+        "    def __init__(self, params, flavour=1, **options):\n"
+        "        super().__init__(params, **options)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    page = lmzoo("fit --optimizer.help passing.Passing").out
+
+    assert "--optimizer.flavour 1" in page
+    assert "--optimizer.momentum 0" in page
+    assert "--optimizer.options" not in page
+    wrong = lmzoo("fit --optimizer passing.Passing --optimizer.flavor 2")
+    assert "did you mean --optimizer.flavour?" in wrong.err
+
+
 def test_every_members_page_explains_every_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
