@@ -6,14 +6,17 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from lightning.pytorch import Trainer
 
 from lmzoo.cli.arguments import Request
 from lmzoo.cli.report import has
 from lmzoo.errors import UsageError
+from lmzoo.models.layers import emulated
 from lmzoo.text.sizes import BatchSizes
 from lmzoo.training.budget import KINDS
 from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.optimizers import needs_whole_matrices
+from lmzoo.training.utilisation import product_type
 
 SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -231,6 +234,17 @@ def default_precision(accelerator: str) -> str:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if native else "16-mixed"
     return "32-true"
+
+
+def precision_notes(trainer: Trainer) -> list[str]:
+    """A line for the user where the machine has no arithmetic of the precision."""
+    precision, device = str(trainer.precision), trainer.strategy.root_device
+    if not emulated(device, product_type(precision)):
+        return []
+    return [
+        f"--trainer.precision {precision}: this processor has no arithmetic "
+        f"for bfloat16, so a step takes many times as long as in 32-true"
+    ]
 
 
 def settle_validation(

@@ -190,6 +190,7 @@ class TrainCLI(LightningCLI):
 
             trainer["strategy"] = FullySharded()
         built = self._instantiate_trainer(trainer, [*callbacks, self.checkpoints])
+        self.notes += settings.precision_notes(built)
         seconds = self.config[self.command].get("budget.seconds")
         settings.require_devices(self.model, self.datamodule, built.world_size, seconds)
         return built

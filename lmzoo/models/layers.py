@@ -91,6 +91,21 @@ def widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def emulated(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether products of this type take many times as long as in float32 there.
+
+    So it is with bfloat16 on a CPU for which oneDNN has no kernels of it (x86 without
+    AVX-512): PyTorch multiplies number by number, and has no LSTM at all.
+    """
+    # the question that PyTorch's own compiler asks; no public name
+    return (
+        device.type == "cpu"
+        and dtype == torch.bfloat16
+        and torch.backends.mkldnn.is_available()
+        and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 def language_head(
     features: int,
     embedding: nn.Embedding,

@@ -17,11 +17,14 @@ steps, rate 1e-3 1.853, 2e-3 1.778, 4e-3 1.736; at 4e-3 and 1,200 steps GRU 1.69
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lmzoo.models.base import LanguageModel, State
 from lmzoo.models.layers import (
     SMALL,
+    emulated,
     language_head,
     matrix_flops,
     require_positive,
@@ -110,8 +113,18 @@ class Recurrent(LanguageModel):
         The state is h, (B, L, d_hidden), for an RNN and a GRU; h and c for an LSTM.
         """
         x = self.dropout(self.embedding(tokens))  # (B, T, d_model)
-        outputs, state = self.recurrent(x, _swap(state))  # (B, T, d_hidden)
+        outputs, state = self._remember(x, _swap(state))  # (B, T, d_hidden)
         return self.head(self.dropout(outputs)), _swap(state)
+
+    def _remember(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The recurrent layers; in float32 where bfloat16 would be emulated."""
+        if not emulated(x.device, _product_type(x)):
+            return self.recurrent(x, state)
+        with torch.autocast(x.device.type, enabled=False):
+            weights = {n: p.float() for n, p in self.recurrent.named_parameters()}
+            given = (x.float(), state)
+            outputs, state = functional_call(self.recurrent, weights, given)
+        return outputs.to(x.dtype), state
 
     def flops_per_token(self, length: int) -> int:
         """Training FLOPs per token: 6 for each weight of a matrix product."""
@@ -140,6 +153,13 @@ class LSTM(Recurrent):
 
     cell = nn.LSTM
     recipe: ClassVar[dict[str, Any]] = RECIPE
+
+
+def _product_type(x: Tensor) -> torch.dtype:
+    """What a product with ``x`` is taken in."""
+    kind = x.device.type
+    mixed = torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if mixed else x.dtype
 
 
 def _swap(state: State) -> State:

@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from lmzoo.models.layers import emulated
 from lmzoo.models.member import Member
 from lmzoo.training.activation_checkpointing import recomputed_flops
 
@@ -91,8 +92,9 @@ def utilisation(
     frozen = not all(p.requires_grad for p in model.parameters())
     if not cost or frozen or tokens_per_second <= 0:
         return None
-    dtype = DTYPES.get(precision.split("-")[0], torch.float32)
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, product_type(precision)
+    if emulated(device, dtype):
+        dtype = torch.float32  # the most that the machine can do
     peak = devices * matmul_peak(device, dtype, min(CALIBRATION, SHARE * seconds))
     if not peak:
         return None
@@ -105,6 +107,11 @@ def utilisation(
         "published_flops": published and devices * published,
         "of": _words(device, dtype, devices),
     }
+
+
+def product_type(precision: str) -> torch.dtype:
+    """What products are taken in under the Trainer's precision, ``"bf16-mixed"``."""
+    return DTYPES.get(precision.split("-")[0], torch.float32)
 
 
 @torch.no_grad()

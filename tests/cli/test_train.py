@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lmzoo import runs
+from lmzoo.cli import settings
 from lmzoo.registry import models
 from tests.cli.runner import SMALL, fit, lmzoo
 
@@ -208,11 +209,23 @@ def test_the_environment_is_read(
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_the_defaults_run_under(precision: str, story: Path, tmp_path: Path) -> None:
-    fit(
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_defaults_run_under(
+    precision: str,
+    emulated: bool,
+    story: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        settings, "emulated", lambda _, dtype: emulated and dtype == torch.bfloat16
+    )
+    result = fit(
         f"--data.path {story} --trainer.max_steps 3 --trainer.precision {precision} "
         f"--trainer.default_root_dir {tmp_path / 'r'}"
     )
+    told = "no arithmetic for bfloat16" in " ".join(result.err.split())
+    assert told == (emulated and precision == "bf16-mixed")
 
 
 def test_no_validation_part_when_none_is_asked_for(story: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lmzoo.models import recurrent
 from lmzoo.models.recurrent import GRU, LSTM, RNN, Recurrent
 
 CELLS = [RNN, GRU, LSTM]
@@ -37,6 +38,39 @@ def test_shapes(cell: type[Recurrent]) -> None:
     assert logits.shape == (3, 20, 11)
     parts = state if isinstance(state, tuple) else (state,)
     assert [part.shape for part in parts] == [(3, 2, 10)] * (1 + (cell is LSTM))
+
+
+@cells
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_cpu_without_bfloat16_remembers_in_float32(
+    cell: type[Recurrent], mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        recurrent, "emulated", lambda device, dtype: dtype == torch.bfloat16
+    )
+    torch.manual_seed(0)
+    model = cell(11, 8, **SMALL)
+    if not mixed:
+        model = model.bfloat16()
+    outputs: list[Tensor] = []
+    model.head.register_forward_pre_hook(lambda _, args: outputs.append(args[0]))
+    tokens = torch.randint(11, (3, 20))
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logits, state = model.advance(tokens)
+        pieces, carried = [], None
+        for chunk in tokens.split([7, 13], dim=1):
+            piece, carried = model.advance(chunk, carried)
+            pieces.append(piece)
+    assert logits.dtype == torch.bfloat16
+    assert torch.equal(torch.cat(pieces, dim=1), logits)
+    for part in state if isinstance(state, tuple) else (state,):
+        assert part.dtype == torch.float32  # what is remembered is not rounded
+    logits.float().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    model.float()
+    model.advance(tokens)
+    whole, expected = outputs[0], outputs[-1]
+    assert torch.equal(whole, expected.to(whole.dtype))
 
 
 @cells

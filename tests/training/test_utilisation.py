@@ -67,13 +67,27 @@ def test_hfu_alone_counts_what_was_computed_twice(
     ],
 )
 def test_products_are_measured_in_the_runs_precision(
-    model: GPT, peak: list[tuple], precision: str, dtype: torch.dtype
+    model: GPT,
+    peak: list[tuple],
+    precision: str,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "emulated", lambda device, dtype: False)
     found = utilisation(model, 1.0, precision=precision, seconds=2.0)
 
     assert peak == [(CPU, dtype, pytest.approx(0.1))]
     assert found is not None
     assert found["of"].startswith(str(dtype).removeprefix("torch."))
+
+
+def test_what_is_emulated_is_no_peak(
+    model: GPT, peak: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "emulated", lambda device, dtype: True)
+    utilisation(model, 1.0, precision="bf16-mixed", seconds=2.0)
+
+    assert peak[0][:2] == (CPU, torch.float32)
 
 
 def test_a_long_run_is_calibrated_for_half_a_second(
