@@ -23,6 +23,7 @@ from lmzoo.scoring.common import ready
 Quantity = Literal["log-probability", "logit"]
 EMBEDDING = "embedding"
 CLOSE = 0.01  # of the whole change: how well integrated gradients must add up
+ROUNDING = 4 * torch.finfo(torch.float32).eps  # of the largest number on the way
 STEPS = (64, 128, 256, 512, 1024)  # of the integral, the first that is close enough
 ROWS = 64  # forward passes side by side
 
@@ -131,19 +132,21 @@ def integrated_gradients(question: Question) -> np.ndarray:
             "integrated_gradients needs Captum: pip install 'lmzoo[inspect]'"
         ) from error
     inputs = question.inputs
+    zeros = torch.zeros_like(inputs.vectors)
     method = IntegratedGradients(lambda x: question.values(inputs.logits(x)))
     with torch.no_grad():
-        zero = inputs.logits(torch.zeros_like(inputs.vectors))
-        whole = question.value(inputs.logits(inputs.vectors)) - question.value(zero)
+        ends = inputs.logits(inputs.vectors), inputs.logits(zeros)
+        there, zero = (question.value(logits) for logits in ends)
+    whole = there - zero
+    # a small difference of large numbers is no more exact than they are
+    largest = max(float(found.abs().max()) for found in (*ends, there, zero))
+    allowed = CLOSE * abs(float(whole)) + ROUNDING * largest
     for steps in STEPS:
         found = method.attribute(
-            inputs.vectors,
-            torch.zeros_like(inputs.vectors),
-            n_steps=steps,
-            internal_batch_size=ROWS,
+            inputs.vectors, zeros, n_steps=steps, internal_batch_size=ROWS
         )
         parts = found[0].double().sum(-1)
-        if abs(float(parts.sum() - whole)) <= CLOSE * max(abs(float(whole)), 1e-6):
+        if abs(float(parts.sum() - whole)) <= allowed:
             return _numbers(parts)
     raise UsageError(
         f"integrated_gradients: after {STEPS[-1]:,} steps the parts add up to "

@@ -118,13 +118,13 @@ class Recurrent(LanguageModel):
 
     def _remember(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The recurrent layers; in float32 where bfloat16 would be emulated."""
-        if not emulated(x.device, _product_type(x)):
+        if not (x.device.type == "cpu" and emulated(x.device, _product_type(x))):
             return self.recurrent(x, state)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast("cpu", enabled=False):
             weights = {n: p.float() for n, p in self.recurrent.named_parameters()}
-            given = (x.float(), state)
+            given = (x.float(), _to(torch.float32, state))
             outputs, state = functional_call(self.recurrent, weights, given)
-        return outputs.to(x.dtype), state
+        return outputs.to(x.dtype), _to(x.dtype, state)
 
     def flops_per_token(self, length: int) -> int:
         """Training FLOPs per token: 6 for each weight of a matrix product."""
@@ -156,10 +156,15 @@ class LSTM(Recurrent):
 
 
 def _product_type(x: Tensor) -> torch.dtype:
-    """What a product with ``x`` is taken in."""
-    kind = x.device.type
-    mixed = torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if mixed else x.dtype
+    """What a product with ``x`` is taken in, on a CPU."""
+    mixed = torch.is_autocast_enabled("cpu")
+    return torch.get_autocast_dtype("cpu") if mixed else x.dtype
+
+
+def _to(dtype: torch.dtype, state: State) -> State:
+    if isinstance(state, tuple):
+        return tuple(_to(dtype, part) for part in state)
+    return None if state is None else state.to(dtype)
 
 
 def _swap(state: State) -> State:
