@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -15,6 +16,24 @@ from lmzoo.errors import UsageError
 
 ADVICE = "what was there before is untouched; free space or choose another folder"
 _STALE_SECONDS = 3600.0
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what would block or never end, before it is opened.
+
+    Raises:
+        UsageError: the path is missing, a folder, a FIFO, a socket or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; check the path") from None
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"{path}: is a folder, a file was expected")
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{path}: is a pipe, socket or device; copy its text into a file first"
+        )
 
 
 @contextlib.contextmanager
@@ -87,7 +106,8 @@ def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON, atomically; NaN and infinity become null."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    # half of a pair, as of a file name that is no UTF-8, is an escape in JSON too
+    write_atomically(path, text.encode(errors="backslashreplace") + b"\n")
 
 
 def finite(value: Any) -> Any:

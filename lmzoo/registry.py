@@ -347,7 +347,8 @@ def load_plugin(path: str, option: str = "--plugin") -> None:
     except UsageError:
         _unload(module)
         raise
-    except Exception as error:  # whatever the file raises is the user's to see, briefly
+    # whatever the file raises is the user's to see, briefly
+    except (Exception, SystemExit) as error:
         _unload(module)
         raise UsageError(
             f"{option} {path}: {type(error).__name__}: {error}; mend the file"

@@ -314,7 +314,12 @@ def _no_model(folder: Path) -> str:
 
 def newest_first(folder: Path, inside: str = "checkpoints") -> list[Path]:
     """Checkpoint files of a run, the highest step first."""
-    return sorted((folder / inside).glob("step-*.ckpt"), reverse=True)
+    found = (folder / inside).glob("step-*.ckpt")  # a copy by another name is no other
+    return sorted(filter(_is_checkpoint, found), key=step_of, reverse=True)
+
+
+def _is_checkpoint(file: Path) -> bool:
+    return is_checkpoint_name(file.name)
 
 
 def step_of(file: Path) -> int:

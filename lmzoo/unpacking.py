@@ -27,6 +27,7 @@ FORM: dict[str, type | tuple[type, ...]] = {
     "data": dict,
     "training": dict,
     "versions": dict,
+    "origins": (list, tuple, type(None)),
 }
 REQUIRED = ("format", "model", "arguments", "tokenizer")
 

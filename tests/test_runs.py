@@ -88,6 +88,15 @@ def test_a_folder_stands_for_its_newest_sound_checkpoint(
     assert capsys.readouterr().err == ""
 
 
+def test_a_copy_by_another_name_is_no_checkpoint_of_the_run(saved: Path) -> None:
+    folder = saved.parents[1]
+    before = runs.newest_first(folder)
+    for name in ("step-best.ckpt", "step-000000009-copy.ckpt"):
+        (saved.parent / name).write_bytes(saved.read_bytes())
+    assert runs.newest_first(folder) == before
+    assert before
+
+
 def test_what_is_no_file_states_no_digest(saved: Path) -> None:
     """To read a pipe is to wait, and /dev/zero has no end."""
     pipe, endless, gone = (saved.with_name(runs.checkpoint_name(n)) for n in (8, 9, 10))

@@ -4,6 +4,7 @@ Each command is one file of this room with a function ``run(argv) -> exit code``
 """
 
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -37,6 +38,13 @@ COMMANDS = {
 }
 
 
+UNUSABLE = (  # what a path may be that is no fault of the program
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP),
+    *(errno.EISDIR, errno.ENOTDIR),
+)
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success, 2 a mistake that one line on stderr explains."""
     argv = sys.argv[1:] if argv is None else argv
@@ -56,6 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe went away: nothing more to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a path that nobody could use
+        if error.errno not in UNUSABLE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -72,6 +85,12 @@ def _dispatch(argv: list[str]) -> int:
         raise UsageError(
             f"unknown command {command!r}{hint} commands: {', '.join(COMMANDS)}"
         )
+    for name in RANKS:  # Lightning reads them as it is imported
+        if not os.environ.get(name, "0").strip().isdecimal():
+            raise UsageError(
+                f"the environment says {name}={os.environ[name]}, and a launcher "
+                f"gives a whole number: unset {name}"
+            )
     # only the chosen command is imported: fit needs torch, models does not
     module = importlib.import_module(COMMANDS[command][0])
     if COMMANDS[command][0] == "lmzoo.cli.train":

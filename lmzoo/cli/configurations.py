@@ -1,13 +1,18 @@
 """Configuration files, and configurations that are typed inline: YAML and JSON."""
 
+import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lmzoo.errors import UsageError
+from lmzoo.files import require_regular
+
+MOST = 100_000  # values of a configuration
 
 
 def load_yaml(text: str) -> dict[str, Any]:
@@ -20,17 +25,36 @@ def load_yaml(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         where = text
         try:
+            if Path(text).exists():
+                require_regular(Path(text))
             text = Path(text).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise UsageError(f"configuration {where}: {reason}") from error
     try:
         content = yaml.load(text, Loader=_Loader)
+        if sum(1 for _ in itertools.islice(_parts(content), MOST)) == MOST:
+            raise UsageError(f"configuration {where}: more than {MOST:,} values")
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"configuration {where} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UsageError(f"configuration {where}: expected sections, given no mapping")
     return content
+
+
+def _parts(value: Any, above: tuple[int, ...] = ()) -> Iterator[Any]:
+    """Every value inside of a value; what an alias names counts each time.
+
+    Raises:
+        yaml.YAMLError: one that holds itself.
+    """
+    if id(value) in above:
+        raise yaml.YAMLError("a part of it is inside of itself")
+    yield value
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, dict | list):
+        for part in inside:
+            yield from _parts(part, (*above, id(value)))
 
 
 class _Loader(yaml.SafeLoader):

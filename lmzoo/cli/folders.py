@@ -216,6 +216,13 @@ def choose(config: Any, plan: Plan) -> RunFolder:
         return folder
     typed = config.trainer.default_root_dir
     folder.path = Path(typed) if typed else _default(identity, plan)
+    try:
+        str(folder.path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"--trainer.default_root_dir {folder.path}: its name is no UTF-8, which "
+            f"TensorBoard asks for; choose another"
+        ) from error
     if plan.checkpoint is not None:
         _resume_at(folder, plan, typed)
     elif plan.request.fresh:
@@ -357,7 +364,7 @@ def _require_same(folder: RunFolder) -> None:
             raise UsageError(
                 f"{folder.path} holds a run with {key} = {before.get(key)!r}, this "
                 f"one has {folder.identity.get(key)!r}; choose another "
-                f"--trainer.default_root_dir, or leave it out"
+                f"--trainer.default_root_dir, leave it out, or start anew with --fresh"
             )
 
 

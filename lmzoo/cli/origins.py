@@ -29,7 +29,8 @@ def origins(plan: Any) -> list[Origin]:
     """
     if plan.run is not None:
         kept = plan.run.stored.get("origins") or []
-        return [Origin(**row) for row in kept if {*row} == {*Origin._fields}]
+        named = (row for row in kept if isinstance(row, dict))
+        return [Origin(**row) for row in named if {*row} == {*Origin._fields}]
     named = (("weights", plan.weights), ("body", plan.body), ("teacher", plan.teacher))
     return [
         Origin(use, name_of(run), _text_of(run))

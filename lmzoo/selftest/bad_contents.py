@@ -37,7 +37,34 @@ def _tokenizer(name: str, said: str, **changes: Any) -> Case:
     return Case(name, lambda lab: generate(lab.forge(forge)), said)
 
 
+def _remembered(name: str, said: str, callback: str, **changes: Any) -> Case:
+    """A callback, by the first letters of its name, that remembers something else."""
+
+    def forge(content: Content) -> None:
+        states = content["callbacks"]
+        next(states[key] for key in states if key.startswith(callback)).update(changes)
+
+    return Case(name, lambda lab: resume(lab.forge(forge)), said)
+
+
+def _option(name: str, said: str, **changes: Any) -> Case:
+    """An optimizer's option that it cannot step with."""
+
+    def forge(content: Content) -> None:
+        content["optimizer_states"][0]["param_groups"][0].update(changes)
+
+    return Case(name, lambda lab: resume(lab.forge(forge)), said)
+
+
+def _schedule(name: str, said: str, **changes: Any) -> Case:
+    def forge(content: Content) -> None:
+        content["lr_schedulers"][0].update(changes)
+
+    return Case(name, lambda lab: resume(lab.forge(forge)), said)
+
+
 CALLBACK = "callbacks/Checkpoints"
+NAN = float("nan")
 AVERAGE, APART = "exp_avg is not one of a parameter", "do not belong together"
 LIES = [
     Case("a weight of another shape", _weights(lambda t: t[:1].clone()), "mismatch"),
@@ -127,6 +154,28 @@ LIES = [
         "its record of the best checkpoint is 7",
         resume,
     ),
+    _remembered(
+        "a best checkpoint that nobody measured",
+        "has no step or no nll",
+        "Checkpoints",
+        best={"file": "step-000000002.ckpt", "step": 2, "metrics": {}},
+    ),
+    _remembered(
+        "seconds beyond any number", "too large", "Checkpoints", seconds=10**400
+    ),
+    _remembered(
+        "an early stopping that counts words",
+        "reference of early stopping is 'abc'",
+        "EarlyStopping",
+        reference="abc",
+    ),
+    _option("averages of one rate", "the optimizer's betas is 7", betas=7),
+    _option(
+        "averages of no rate", "the optimizer's betas is (0.9, nan)", betas=(0.9, NAN)
+    ),
+    _schedule("a schedule without a step", "the schedule's step is 3", step=3),
+    _schedule("a schedule of words", "cannot be taken up", base_lrs=["fast"]),
+    forged("origins that are a number", "lmzoo/origins", 7, "'origins' is of type int"),
     _tokenizer("a tokenizer of no kind", "its kind must be one of", kind="pickle"),
     _tokenizer("symbols that are numbers", "non-empty strings", symbols=[1, 2, 3]),
     _tokenizer("a symbol twice", "a symbol twice", symbols=["a", "a"]),

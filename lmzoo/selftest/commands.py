@@ -57,7 +57,9 @@ class Result:
         """Why this is not success; "" if it is."""
         if self.timed_out:
             return f"still running after {self.seconds:.0f} seconds"
-        return f"exit code {self.code}: {self._last()}" if self.code else ""
+        if self.code:
+            return f"exit code {self.code}: {self._last()}"
+        return f"a traceback: {self._last()}" * ("Traceback (most" in self.err)
 
     def _last(self) -> str:
         lines = (self.err or self.out).strip().splitlines() or ["it said nothing"]

@@ -13,6 +13,7 @@ class Shape(LanguageModel):
     def forward(self, tokens):
         return self.embedding(tokens)
 """
+LONG = "a" * 300  # more than a file's name may have
 STEPS = "--trainer.max_steps 2 --trainer.default_root_dir made"
 FILES: dict[str, str | bytes] = {
     "ok.txt": "the quick brown fox jumps over the lazy dog\n" * 80,
@@ -34,6 +35,7 @@ FILES: dict[str, str | bytes] = {
     "unread.yaml": "nonsense: 3\n",
     "list.yaml": "[1, 2]\n",
     "raises.py": "x = 1 / 0\n",
+    "leaves.py": "raise SystemExit(0)\n",
     "missing.py": "import a_package_that_is_not_there\n",
     "clash.py": PLUGIN + '@register_model("gpt")\nclass G(LanguageModel): ...\n',
     "other.py": PLUGIN + '@register_model("zz")\nclass G: ...\n',
@@ -104,6 +106,10 @@ FIT = [
     ("--config broken.yaml", "is not YAML"),
     ("--config unread.yaml", "nonsense"),
     ("--config list.yaml", "list.yaml"),
+    ("--config /dev/zero", "/dev/zero: is a pipe, socket or device"),
+    (f"--data.path {LONG}", "no such file or folder"),
+    (f"--trainer.default_root_dir {LONG}", "File name too long"),
+    ("--plugin leaves.py", "SystemExit"),
     ("--ckpt_path nope", "nope: no such run"),
     ("--ckpt_path cut.ckpt", "truncated"),
     ("--init_from https://host/x.ckpt", "only local files"),
@@ -142,6 +148,8 @@ OTHERS = [
     ("fitt", "did you mean 'fit'"),
     ("generate", "generate"),
     ("generate nope", "no such run"),
+    (f"generate {LONG}", "File name too long"),
+    ("study /dev/zero", "/dev/zero: is a pipe, socket or device"),
     ("generate cut.ckpt", "truncated"),
     ("generate ok.txt", "no checkpoint"),
     ("validate", "needs --ckpt_path"),

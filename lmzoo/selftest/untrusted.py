@@ -4,7 +4,13 @@ import importlib.util
 import time
 from pathlib import Path
 
-from lmzoo.selftest import bad_checkpoints, bad_contents, bad_exports, bad_folders
+from lmzoo.selftest import (
+    bad_checkpoints,
+    bad_contents,
+    bad_exports,
+    bad_folders,
+    bad_sources,
+)
 from lmzoo.selftest.commands import GIGABYTE, Commands, Job
 from lmzoo.selftest.lab import Case, Lab
 from lmzoo.selftest.outcome import Effort, Outcome
@@ -16,8 +22,8 @@ CLAIM = (
 )
 KINDS = (
     *(bad_checkpoints.CODE, bad_checkpoints.SIZES, bad_contents.LIES),
-    *(bad_folders.SOUND, bad_folders.RUNS, bad_folders.TOKENIZERS),
-    *(bad_folders.CACHES, bad_folders.REST),
+    *(bad_folders.SOUND, bad_folders.RUNS),
+    *(bad_sources.TOKENIZERS, bad_sources.CACHES, bad_sources.REST),
     *(bad_exports.EXPORTS, bad_exports.FOREIGN, bad_exports.GGUFS),
 )
 CASES = [case for kind in KINDS for case in kind]

@@ -6,13 +6,13 @@ is one document; each row of a table (csv, tsv, jsonl) is one. ``.gz`` of each i
 
 import codecs
 import gzip
-import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lmzoo.errors import UsageError
+from lmzoo.files import require_regular
 from lmzoo.text.tables import json_rows, table
 
 PIECE = 1 << 20  # bytes read, and characters yielded, at a time
@@ -101,24 +101,6 @@ def read_text(path: Path, notes: Notes) -> Iterator[str]:
             f"{path}: cannot be read ({error.strerror or error}); check the path and "
             "its permissions"
         ) from error
-
-
-def require_regular(path: Path) -> None:
-    """Refuse what would block or never end, before it is opened.
-
-    Raises:
-        UsageError: the path is missing, a folder, a FIFO, a socket or a device.
-    """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; check the path") from None
-    if stat.S_ISDIR(mode):
-        raise UsageError(f"{path}: is a folder, a file was expected")
-    if not stat.S_ISREG(mode):
-        raise UsageError(
-            f"{path}: is a pipe, socket or device; copy its text into a file first"
-        )
 
 
 def read_stream(stream: BinaryIO, name: str, notes: Notes) -> Iterator[str]:

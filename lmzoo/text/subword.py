@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers as hf
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from lmzoo.errors import UsageError
+from lmzoo.errors import UsageError, first_line
 from lmzoo.text.protocol import END, Tokenizer, byte_lengths, lengths_of, utf8
 from lmzoo.text.ranks import LONGEST_WORD, Ranks, ranks
 
@@ -26,6 +26,24 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _PARALLEL = "TOKENIZERS_PARALLELISM"
 os.environ.setdefault(_PARALLEL, "false")
 _owner_of_threads: list[int] = []
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """What makes the library give up, as a length of zero, ends in one line.
+
+    Raises:
+        UsageError: with what it said.
+    """
+    try:
+        yield
+    except BaseException as error:  # a panic of Rust is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UsageError(
+            f"the tokenizer cannot cut a text ({first_line(error)}); "
+            f"its tokenizer.json was changed, or is damaged"
+        ) from error
 
 
 @contextmanager
@@ -77,13 +95,14 @@ class _Library(Tokenizer):
     def encode(self, text: str) -> np.ndarray:
         """See ``Tokenizer.encode``."""
         clean = utf8(text).decode()
-        ids = self._library.encode(clean, add_special_tokens=False).ids
+        with _no_panic():
+            ids = self._library.encode(clean, add_special_tokens=False).ids
         return np.array(ids, np.int32)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """See ``Tokenizer.encode_batch``."""
         clean = [utf8(text).decode() for text in texts]
-        with _parallel():
+        with _parallel(), _no_panic():
             done = self._library.encode_batch_fast(clean, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in done]
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from lmzoo.errors import UsageError
+from lmzoo.files import require_regular
 from lmzoo.text.corpora import END_OF_DOCUMENT, Piece
 from lmzoo.text.protocol import Tokenizer
-from lmzoo.text.readers import PIECE, require_regular
+from lmzoo.text.readers import PIECE
 from lmzoo.text.subword import BPETokenizer, HFTokenizer, parse_library
 from lmzoo.text.symbols import ByteTokenizer, CharTokenizer, WordTokenizer
 

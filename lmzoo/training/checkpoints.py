@@ -306,9 +306,18 @@ class Checkpoints(Watcher, Checkpoint):
         Raises:
             UsageError: a file name that would lead out of the run folder.
         """
+        watched = self.monitor.removeprefix("val/")
         for record in (state_dict["best"], state_dict["last"]):
             if record is None:
                 continue
+            measured = record is not state_dict["best"] or isinstance(
+                record["metrics"].get(watched), int | float
+            )
+            if not measured or type(record["step"]) is not int:
+                raise UsageError(
+                    f"the checkpoint's record of {record['file']!r} has no step or no "
+                    f"{watched}; it was changed, or is damaged"
+                )
             if not runs.is_checkpoint_name(record["file"]):
                 raise UsageError(
                     f"the checkpoint names {record['file']!r} as one of its run, which "

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lmzoo import runs
 from lmzoo.errors import Diverged, UsageError
+from lmzoo.training import restoring
 from lmzoo.training.watcher import Watcher
 
 FEWEST = 20  # losses that are looked at before any of them can be a spike
@@ -222,14 +223,17 @@ class SpikeGuard(Watcher):
 
     def _restore(self, trainer: Trainer, model: LightningModule, step: int) -> None:
         """Weights and moments of ``step``; the rates stay the schedule's."""
-        content = runs.read_tensors(self._place / runs.checkpoint_name(step))
-        model.load_state_dict(content["state_dict"])
-        states = content["optimizer_states"]
-        for optimizer, state in zip(trainer.optimizers, states, strict=True):
-            rates = [group["lr"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
+        file = self._place / runs.checkpoint_name(step)
+        content = runs.read_tensors(file)
+        with restoring.taking_up(file):
+            model.load_state_dict(content["state_dict"])
+            states = content["optimizer_states"]
+            for optimizer, state in zip(trainer.optimizers, states, strict=True):
+                rates = [group["lr"] for group in optimizer.param_groups]
+                optimizer.load_state_dict(state)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate
+            restoring.require_moments(trainer.optimizers, file)
 
     # ---- resume ---------------------------------------------------------------------
 

@@ -183,7 +183,17 @@ class EarlyStopping(Watcher):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where the stored run stood, under this run's settings."""
+        """Go on counting where the stored run stood, under this run's settings.
+
+        Raises:
+            UsageError: what is stored are no numbers.
+        """
+        for key in ("reference", "reference_step", "wait_count", "checked_step"):
+            if not isinstance(state_dict[key], int | float | None):
+                raise UsageError(
+                    f"the checkpoint's {key} of early stopping is {state_dict[key]!r}, "
+                    f"which lmzoo never wrote; it was changed, or is damaged"
+                )
         self.reference = state_dict["reference"]
         self.reference_step = state_dict["reference_step"]
         self.wait_count = state_dict["wait_count"]

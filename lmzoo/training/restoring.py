@@ -6,7 +6,8 @@ is not its own.
 """
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,12 @@ from lmzoo.errors import UsageError, first_line
 
 OWN_SHAPES = (torch.optim.Adafactor, torch.optim.LBFGS)  # not those of the parameters
 SAVED = ("best", "last", "history", "seconds")
+FAULTS = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError),
+    RuntimeError,
+)
+RATES = ("base_lrs", "_last_lr")  # of a schedule, one for each group of parameters
+COUNTS = ("last_epoch", "_step_count")
 
 
 def require_whole(checkpoint: dict[str, Any], path: Any, key: str) -> None:
@@ -57,15 +64,37 @@ def require_fitting(trainer: Trainer, saved: tuple[int, int]) -> None:
         saved: how many optimizers and schedules the checkpoint holds the state of.
 
     Raises:
-        UsageError: a state is missing, of another shape, or repeats by its strides.
+        UsageError: a state is missing, of another shape or kind, or repeats by its
+            strides.
     """
     path = trainer.ckpt_path
-    if saved != (len(trainer.optimizers), len(trainer.lr_scheduler_configs)):
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    if saved != (len(trainer.optimizers), len(schedules)):
         raise _unfit(path, "it has not one state for each optimizer and schedule")
     for optimizer in trainer.optimizers:
         remembers = any(optimizer.defaults.get(key) for key in ("betas", "momentum"))
         if remembers and trainer.global_step and not optimizer.state:
             raise _unfit(path, "the optimizer's averages are missing")
+    require_moments(trainer.optimizers, path)
+    for schedule in schedules:
+        _require_schedule(schedule, path)
+
+
+def require_moments(optimizers: Sequence[torch.optim.Optimizer], path: Any) -> None:
+    """What optimizers remember, and their options, are such as they can step with.
+
+    Args:
+        optimizers: with the state that was taken up.
+        path: where from, for the message.
+
+    Raises:
+        UsageError: naming the first that is not.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for name, default in optimizer.defaults.items():
+                if not _alike(group.get(name, default), default):
+                    raise _unfit(path, f"the optimizer's {name} is {group[name]!r}")
         free = isinstance(optimizer, OWN_SHAPES)
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
@@ -83,6 +112,52 @@ def _fits(value: Any, parameter: Tensor, free: bool) -> bool:
     return laid_out and (free or single or value.shape == parameter.shape)
 
 
+def _alike(value: Any, default: Any) -> bool:
+    """Whether ``value`` is of the kind of an optimizer's default."""
+    if isinstance(default, tuple | list):
+        same = isinstance(value, tuple | list) and len(value) == len(default)
+        return same and all(map(_alike, value, default))
+    if default is None or isinstance(default, bool):
+        return value is None or _is_number(value)
+    if isinstance(default, int | float | Tensor):
+        return _is_number(value)
+    return isinstance(value, type(default))
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and bool(value.isfinite())
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _require_schedule(schedule: Any, path: Any) -> None:
+    """A schedule's own state, which torch takes up as attributes of any name."""
+    state, groups = vars(schedule), len(schedule.optimizer.param_groups)
+    for name, value in state.items():
+        rates = isinstance(value, list) and len(value) == groups
+        if (
+            callable(getattr(type(schedule), name, None))
+            or (name in RATES and not (rates and all(map(_is_number, value))))
+            or (name in COUNTS and type(value) is not int)
+        ):
+            raise _unfit(path, f"the schedule's {name} is {value!r}")
+
+
+@contextlib.contextmanager
+def taking_up(path: Any) -> Iterator[None]:
+    """A state that a library cannot take up ends in one line.
+
+    Raises:
+        UsageError: with what the library said.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except FAULTS as error:
+        raise _unfit(path, first_line(error)) from error
+
+
 @contextlib.contextmanager
 def one_line(trainer: Trainer, checkpoints: Any) -> Iterator[None]:
     """A state of training that cannot be taken up ends in one line.
@@ -98,7 +173,7 @@ def one_line(trainer: Trainer, checkpoints: Any) -> Iterator[None]:
         yield
     except UsageError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except FAULTS as error:
         if checkpoints.begun or trainer.ckpt_path is None:
             raise
         raise _unfit(trainer.ckpt_path, first_line(error)) from error

@@ -1,5 +1,6 @@
 """What a run writes down while it trains: metrics.csv, TensorBoard, text samples."""
 
+import contextlib
 import csv
 import io
 import time
@@ -17,6 +18,7 @@ from lmzoo.models.base import LanguageModel
 from lmzoo.training.carried import gather_rows
 from lmzoo.training.watcher import Watcher
 
+LONGEST = 100_000  # characters of a row
 COLUMNS = [
     "step",
     "train/nll",
@@ -85,8 +87,13 @@ class MetricsFile(Logger):
     def _read(self) -> list[dict[str, str]]:
         if not self.path.is_file():
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows: list[dict[str, str]] = []
+        # a damaged row is left out, like one that a kill cut short
+        with (
+            self.path.open(encoding="utf-8", errors="replace", newline="") as file,
+            contextlib.suppress(csv.Error),
+        ):
+            rows.extend(csv.DictReader(line for line in file if len(line) < LONGEST))
         known = [row for row in rows if (row.get("step") or "").isdigit()]
         self._columns += [c for c in (known[0] if known else {}) if c not in COLUMNS]
         self._columns = list(dict.fromkeys(self._columns))

@@ -1,5 +1,6 @@
 """Every mistake: exit code 2, one line that names it, no traceback, nothing written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lmzoo import cli
 from lmzoo.cli import main
 from lmzoo.cli.failures import one_line_errors
 from lmzoo.errors import UsageError
@@ -25,6 +27,8 @@ DATA = [
     ("--data.path ok.txt --data.corpus kjv", "were both given"),
     ("--data.corpus nosuch", "nosuch"),
     ("--data.path ok.txt --data.val_path nope.txt", "nope.txt"),
+    ("--trainer.default_root_dir a\udcff", "its name is no UTF-8"),
+    ("--config /dev/zero", "/dev/zero: is a pipe, socket or device"),
     ("--data.path ok.txt --data.val_fraction 1.5", "val_fraction 1.5"),
     ("--data.path ok.txt --data.val_fraction -0.1", "val_fraction -0.1"),
     ("--data.path ok.txt --data.batch_size 0", "batch_size 0"),
@@ -225,6 +229,7 @@ def test_mistakes_of_fit(line: str, said: str, tmp_path: Path) -> None:
         ("test --ckpt_path nowhere", "nowhere"),
         ("validate --ckpt_path ok.txt", "no checkpoint"),
         ("models --nonsense", "nonsense"),
+        (f"generate {'a' * 300}", "File name too long"),
         ("check gtp", "did you mean 'gpt'"),
     ],
 )
@@ -233,6 +238,21 @@ def test_mistakes_of_the_other_commands(line: str, said: str) -> None:
     assert result.code == 2
     assert said in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_rank_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lmzoo("models").code == 0  # the control
+    monkeypatch.setenv("RANK", "first")
+    result = lmzoo("models")
+    assert (result.code, "RANK=first" in result.err) == (2, True)
+
+
+def test_a_fault_of_the_program_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a path can be is told in a line; the rest is a traceback."""
+    error = OSError(errno.EIO, "Input/output error", "somewhere")
+    monkeypatch.setattr(cli, "_dispatch", lambda argv: (_ for _ in ()).throw(error))
+    with pytest.raises(OSError, match="somewhere"):
+        main(["models"])
 
 
 @pytest.mark.parametrize(

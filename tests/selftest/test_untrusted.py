@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmzoo.selftest import bad_folders, untrusted
+from lmzoo.selftest import bad_sources, untrusted
 from lmzoo.selftest.lab import Case, Lab
 from lmzoo.selftest.outcome import EFFORTS, Outcome
 
@@ -22,6 +22,12 @@ SAMPLE = (
     "tensors out of range",
     "a cache of Python objects",
     "a configuration with a Python tag",
+    "a configuration of 1e10 values",
+    "averages of one rate",
+    "a schedule without a step",
+    "a copy of a checkpoint by another name",
+    "a folder for a lock",
+    "pieces of no length",
 )
 
 
@@ -72,7 +78,7 @@ def test_the_control_what_runs_or_fails_is_told(tmp_path: Path) -> None:
 def test_the_control_what_asks_for_more_than_is_there_is_told(tmp_path: Path) -> None:
     """A model's name may be asked for: the hub is then the listener."""
     pytest.importorskip("transformers")
-    line = f"{bad_folders.SOURCE} somebody/something --data.path text.txt"
+    line = f"{bad_sources.SOURCE} somebody/something --data.path text.txt"
     case = Case("a name", lambda lab: line, "did not give it", fresh=True)
 
     found = untrusted.check(tmp_path, EFFORTS["quick"], [case])

@@ -10,7 +10,7 @@ from torch import nn
 from lmzoo import runs
 from lmzoo.errors import Diverged, UsageError
 from lmzoo.training.divergence import SpikeGuard, require_finite
-from tests.cli.runner import fit, lmzoo
+from tests.cli.runner import SMALL, fit, lmzoo
 
 
 def holder(value: float) -> SimpleNamespace:
@@ -86,6 +86,26 @@ def test_a_spike_is_rolled_back_and_the_text_after_it_left_out(
         assert torch.equal(tensor, after["state_dict"][name])
     # one batch was fetched before the spike was seen, the three after it are left out
     assert seen == [4 * n for n in [*range(16), *range(19, 23)]]
+
+
+def test_what_is_gone_back_to_is_looked_at_first(
+    story: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """A fused optimizer would write past the end of an average that is too short."""
+    folder = tmp_path / "r"
+    line = f"{LINE}{GUARD}--data.path {story} --trainer.default_root_dir {folder}"
+    fit(line.replace("max_steps 20", "max_steps 12"))
+    kept = folder / "rollback" / runs.checkpoint_name(10)
+    content = runs.read_tensors(kept)
+    for state in content["optimizer_states"][0]["state"].values():
+        state["exp_avg"] = state["exp_avg"].flatten()[:1].clone()
+    runs.write_checkpoint(content, kept)
+    poison(monkeypatch, {4 * 14})
+
+    result = lmzoo(f"fit --model gpt {SMALL} {line}")
+
+    assert result.code == 2
+    assert f"{kept}: its state of training cannot be taken up (exp_avg" in result.err
 
 
 def test_without_the_guard_it_is_trained_on(

@@ -28,6 +28,15 @@ def test_rows_beyond_the_resumed_step_are_cut(tmp_path: Path) -> None:
     ]
 
 
+def test_damaged_rows_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    MetricsFile(path).log_metrics({"train/nll": 0.5}, 5)
+    with path.open("ab") as file:
+        file.write(b"7,\xff\n8," + b"9" * 200_000 + b"\n\xff,1.0\n")
+    MetricsFile(path, resumed_step=9).log_metrics({"train/nll": 1.0}, 10)
+    assert [row["step"] for row in rows(path)] == ["5", "7", "10"]
+
+
 def test_a_row_that_stands_already_is_not_written_twice(tmp_path: Path) -> None:
     """A run that is killed after its last row trains nothing when it goes on."""
     path = tmp_path / "metrics.csv"
