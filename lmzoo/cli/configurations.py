@@ -33,7 +33,7 @@ def load_yaml(text: str) -> dict[str, Any]:
             raise UsageError(f"configuration {where}: {reason}") from error
     try:
         content = yaml.load(text, Loader=_Loader)
-        if sum(1 for _ in itertools.islice(_parts(content), MOST)) == MOST:
+        if sum(1 for _ in itertools.islice(_parts(content), MOST + 1)) > MOST:
             raise UsageError(f"configuration {where}: more than {MOST:,} values")
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"configuration {where} is not YAML: {error}") from error

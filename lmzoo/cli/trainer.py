@@ -304,7 +304,11 @@ class TrainCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         trainer, checkpoints = self.trainer, self.checkpoints
-        with checkpoints.heeding(trainer), restoring.one_line(trainer, checkpoints):
+
+        def resumed() -> Any:
+            return None if checkpoints.begun else trainer.ckpt_path
+
+        with checkpoints.heeding(trainer), restoring.taking_up(resumed):
             super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

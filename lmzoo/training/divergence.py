@@ -225,7 +225,7 @@ class SpikeGuard(Watcher):
         """Weights and moments of ``step``; the rates stay the schedule's."""
         file = self._place / runs.checkpoint_name(step)
         content = runs.read_tensors(file)
-        with restoring.taking_up(file):
+        with restoring.taking_up(lambda: file):
             model.load_state_dict(content["state_dict"])
             states = content["optimizer_states"]
             for optimizer, state in zip(trainer.optimizers, states, strict=True):

@@ -7,7 +7,7 @@ is not its own.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -144,27 +144,12 @@ def _require_schedule(schedule: Any, path: Any) -> None:
 
 
 @contextlib.contextmanager
-def taking_up(path: Any) -> Iterator[None]:
-    """A state that a library cannot take up ends in one line.
-
-    Raises:
-        UsageError: with what the library said.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    except FAULTS as error:
-        raise _unfit(path, first_line(error)) from error
-
-
-@contextlib.contextmanager
-def one_line(trainer: Trainer, checkpoints: Any) -> Iterator[None]:
+def taking_up(path: Callable[[], Any]) -> Iterator[None]:
     """A state of training that cannot be taken up ends in one line.
 
     Args:
-        trainer: that takes it up.
-        checkpoints: the callback that saves; ``begun`` once nothing is left to take.
+        path: where it is taken from; None where nothing is, so that a fault is one of
+            the program.
 
     Raises:
         UsageError: with what the library said.
@@ -174,9 +159,9 @@ def one_line(trainer: Trainer, checkpoints: Any) -> Iterator[None]:
     except UsageError:
         raise
     except FAULTS as error:
-        if checkpoints.begun or trainer.ckpt_path is None:
+        if (place := path()) is None:
             raise
-        raise _unfit(trainer.ckpt_path, first_line(error)) from error
+        raise _unfit(place, first_line(error)) from error
 
 
 def _unfit(path: Any, why: str) -> UsageError:
