@@ -9,20 +9,27 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from lmzoo.cli import main
+from lmzoo.compare.jobs import Job, Outcome, last_error
 
 SECONDS = 900  # until a run that hangs is given up
 
 
 def together(
-    line: str, world: int, log: Path, before: Callable[[], None] | None = None
+    line: str | list[str],
+    world: int,
+    log: Path,
+    before: Callable[[], None] | None = None,
 ) -> list[int]:
     """Exit codes of ``lmzoo LINE`` in ``world`` processes; each writes ``log.RANK``.
 
-    ``before`` is called in each of them first: a place for a spy.
+    The line may be given in words. ``before`` is called in each of the processes first:
+    a place for a spy.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lmzoo.cli.trainer"])
@@ -31,7 +38,8 @@ def together(
         port = free.getsockname()[1]
     started = []
     for rank in range(world):
-        given = (line, rank, world, port, f"{log}.{rank}", before)
+        words = line.split() if isinstance(line, str) else line
+        given = (words, rank, world, port, f"{log}.{rank}", before)
         started.append(context.Process(target=_run, args=given, daemon=True))
         started[-1].start()
     for process in started:
@@ -41,8 +49,32 @@ def together(
     return [-9 if process.exitcode is None else process.exitcode for process in started]
 
 
+def apart(job: Job) -> Outcome:
+    """A cell of a comparison in a process of its own; ``jobs.execute``, but forked."""
+    assert not job.environment
+    job.folder.mkdir(parents=True, exist_ok=True)
+    log = job.folder / "log.txt"
+    (code,) = together(list(job.argv), 1, log)
+    Path(f"{log}.0").replace(log)
+    return Outcome(job.name, code, last_error(job.folder) if code else "")
+
+
+def gone(process: int) -> bool:
+    """Whether a process is over, or is so within some seconds."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except OSError:
+            return True
+        if "State:\tZ" in status:  # over, and nobody has asked how it ended
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def _run(
-    line: str,
+    words: list[str],
     rank: int,
     world: int,
     port: int,
@@ -66,5 +98,9 @@ def _run(
     ):
         if before is not None:
             before()
-        code = main(line.split())
+        try:
+            code = main(words)
+        except Exception:
+            traceback.print_exc()
+            code = 1
     sys.exit(code)

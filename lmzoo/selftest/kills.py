@@ -123,7 +123,7 @@ def check(folder: Path, effort: Effort) -> Outcome:
         killed = kill([s for s in stages if s.recipe not in EACH], effort)
         resumed = spread(tell, _resumed(stages, effort))
     if not wrong and not effort.quick:
-        typed = spread(lambda recipe: _typed(recipe, folder, effort), _as_typed())
+        typed = spread(lambda recipe: _typed(recipe, folder), _as_typed())
     tallies = [*killed, *resumed, *typed]
     short = lacking(killed, effort)
     wrong += [line for tally in tallies for line in tally.wrong]
@@ -254,16 +254,16 @@ def _as_typed() -> list[Recipe]:
     return [*each, Recipe("gpt", 4, DDP, "gpt-4-ddp")][: None if _cores() > 1 else -1]
 
 
-def _typed(recipe: Recipe, folder: Path, effort: Effort) -> Tally:
+def _typed(recipe: Recipe, folder: Path) -> Tally:
     """The command as it is typed, killed with all of its processes."""
     stage, rng = Typed(recipe, folder / "typed" / str(recipe)), random.Random(0)
-    kills = IN_A_ROW if effort.full else 1
-    story = Story(stage, "killed", shares=tuple(rng.random() for _ in range(kills)))
+    shares = tuple(rng.random() for _ in range(IN_A_ROW))
     if said := stage.play():
-        return Tally(story, wrong=[said])
-    tally = tell(story)
-    if tally.tried < kills:
-        tally.wrong.append(f"{recipe}, as typed: killed {tally.tried} of {kills} times")
+        return Tally(Story(stage, "whole"), wrong=[said])
+    tally = tell(Story(stage, "killed", shares=shares))
+    if tally.tried < IN_A_ROW:
+        short = f"killed {tally.tried} of {IN_A_ROW} times"
+        tally.wrong.append(f"{recipe}, as typed: {short}")
     return tally
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from lmzoo.models.layers import emulated
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, as Jordan et al. chose them
 EPSILON = 1e-7  # norms below count as this
 Slot = tuple[Tensor, Tensor]  # a matrix, as a view of its parameter, and its update
@@ -40,7 +42,8 @@ class Muon(Optimizer):
         momentum: of the orthogonalised part, Nesterov's.
         betas: of AdamW.
         weight_decay: of all matrices, decoupled: each step takes rate x weight_decay.
-        ns_steps: Newton-Schulz iterations, in bfloat16.
+        ns_steps: Newton-Schulz iterations, in bfloat16; in float32 on a processor that
+            would emulate it.
         fused: AdamW's own fused kernel.
 
     Raises:
@@ -113,15 +116,16 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrices: Tensor, steps: int) -> Tensor:
-    """Matrices (N, R, C) with all their singular values near 1, in bfloat16.
+    """Matrices (N, R, C) with all their singular values near 1.
 
     Newton-Schulz iteration with a quintic that is steep at 0: singular values end
-    between about 0.7 and 1.2 rather than at 1.
+    between about 0.7 and 1.2 rather than at 1, so bfloat16 is exact enough.
     """
+    slow = emulated(matrices.device, torch.bfloat16)
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
-    x = x.bfloat16()
+    x = x.float() if slow else x.bfloat16()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=EPSILON)  # spectral norm <= 1
     for _ in range(steps):
         gram = x @ x.mT

@@ -14,6 +14,7 @@ from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.compare.reading import Comparison
 from lmzoo.registry import models
 from tests.cli.runner import Result, lmzoo
+from tests.processes import apart
 
 TINY = "--model.d_model 8 --model.context_length 16"
 CHEAP = (
@@ -59,6 +60,17 @@ class Peeking(Tame):
 '''
 
 
+class Apart:
+    """A launcher that runs the cells one after another, each in its own process."""
+
+    def __init__(self, parallel: int = 1) -> None:
+        assert parallel == 1
+
+    def run(self, jobs: Sequence[Job], done: Callable[[Outcome], None]) -> None:
+        for job in jobs:
+            done(apart(job))
+
+
 class Inside:
     """A launcher that runs the cells in this process, which is quicker."""
 
@@ -99,12 +111,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> tuple[Path, Result]:
-    """Three models and two seeds, each cell in its own process, two at a time."""
+    """Three models and two seeds, each cell in its own process."""
     line = (
         f"compare --plugin {folder}/plugin.py --models tame,moody,peeking --seeds 2 "
         f"--parallel 1 --data.path {folder}/t.txt {TINY} {CHEAP} --out {folder}/whole"
     )
-    return folder / "whole", lmzoo(line)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(launchers.LAUNCHERS, "local", Apart)
+        return folder / "whole", lmzoo(line)
 
 
 def document(folder: Path) -> dict:

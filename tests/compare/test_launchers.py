@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from lmzoo.compare.elsewhere import LOST
-from lmzoo.compare.jobs import Job, Launcher, Outcome, execute
+from lmzoo.compare.jobs import Job, Launcher, Outcome
 from lmzoo.compare.launchers import Ray, Slurm, launcher
 from lmzoo.errors import UsageError
-from tests.cli.runner import SMALL
+from tests.cli.runner import SMALL, lmzoo
+from tests.processes import gone
 
 STEPS = 150  # more than fit between a checkpoint and being killed for it
 MISTAKES = [
@@ -92,11 +93,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The numbers of each cell, run here one after another."""
+    """The numbers of each cell, run in this process."""
     jobs = cells(text, tmp_path_factory.mktemp("here"))
     for job in jobs:
-        outcome = execute(job)
-        assert outcome == Outcome(job.name, 0), (job.folder / "log.txt").read_text()
+        result = lmzoo(list(job.argv))
+        assert result.code == 0, result.err
     found = {job.name: numbers(job) for job in jobs}
     assert found["gpt-1"]["best"] != found["gpt-2"]["best"]  # the control of equality
     return found
@@ -315,15 +316,3 @@ def first_number(file: Path) -> int:
             return int(file.read_text().splitlines()[-1])
         time.sleep(0.01)
     raise AssertionError(f"{file} stays empty")
-
-
-def gone(process: int) -> bool:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        status = Path(f"/proc/{process}/status")
-        with contextlib.suppress(OSError):
-            if "State:\tZ" not in status.read_text():
-                time.sleep(0.01)
-                continue
-        return True
-    return False

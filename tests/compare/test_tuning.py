@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from lmzoo.compare import tuning
-from lmzoo.compare.jobs import Job, Outcome, execute
+from lmzoo.compare.jobs import Job, Outcome
 from lmzoo.errors import UsageError
 from lmzoo.registry import models
+from tests.processes import apart
 
 try:
     import optuna
@@ -131,7 +132,7 @@ def test_a_real_search_of_two_trials(tmp_path: Path) -> None:
     class Local:
         def run(self, jobs, done) -> None:
             for one in jobs:
-                done(execute(one))
+                done(apart(one))
 
     rate = tuning.recipe_rate(models.load("bare"))
     tuned = tuning.tune({"bare": rate}, 2, job, Local(), tmp_path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lmzoo.training import muon
 from lmzoo.training.muon import Muon, orthogonal
 
 SETTINGS = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.1}
@@ -28,6 +29,13 @@ def whole(among: list[nn.Parameter]) -> dict[nn.Parameter, list[int]]:
     return {p: [len(p)] for p in among if p.ndim >= 2}
 
 
+@pytest.fixture
+def in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's own, on any processor."""
+    monkeypatch.setattr(muon, "emulated", lambda device, dtype: False)
+
+
+@pytest.mark.usefixtures("in_bfloat16")
 def test_a_step_is_torchs_for_wide_square_and_tall_matrices() -> None:
     shapes = ((6, 16), (16, 16), (40, 16), (16, 16))
     mine, theirs = parameters(*shapes), parameters(*shapes)
@@ -77,6 +85,7 @@ def test_a_fused_matrix_moves_as_its_parts_would_alone() -> None:
     assert (whole_one - fused).abs().max() > 1e-3
 
 
+@pytest.mark.usefixtures("in_bfloat16")
 def test_a_convolutions_kernel_is_a_matrix() -> None:
     kernel = parameters((4, 3, 5))
     flat = [nn.Parameter(kernel[0].detach().flatten(1).clone())]
@@ -101,6 +110,19 @@ def test_singular_values_come_near_one(shape: tuple[int, ...]) -> None:
     assert values.min() > 0.4
     assert values.max() < 1.3
     assert torch.linalg.svdvals(x).max() < 0.1  # the control
+
+
+def test_it_is_float32_where_bfloat16_would_be_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.randn((3, 8, 20), generator=torch.Generator().manual_seed(0))
+    found = {}
+    for slow, kind in ((True, torch.float32), (False, torch.bfloat16)):
+        monkeypatch.setattr(muon, "emulated", lambda device, dtype, slow=slow: slow)
+        found[kind] = orthogonal(x, 5)
+        assert found[kind].dtype == kind
+    gap = found[torch.float32] - found[torch.bfloat16].float()
+    assert 0 < gap.norm() < 0.02 * found[torch.float32].norm()
 
 
 def test_a_state_is_taken_back_and_the_rate_is_the_groups() -> None:
