@@ -14,8 +14,8 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import entry_points
+from functools import cache, partial
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Registry:
         """Every usable name, and one line for each plugin that cannot be used."""
         table = {**self._builtins, **self._files}
         problems, clashed = [], set()
-        for point in entry_points(group=self.group):
+        for point in _announced(self.group, tuple(sys.path)):
             source = point.dist.name if point.dist else point.value
             entry = Entry(point.name, point.value, f"from {source}", source)
             if not NAME.fullmatch(point.name):
@@ -196,6 +196,12 @@ class Registry:
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         names = ", ".join(sorted(table))
         return f"unknown {self.noun} {name!r}{hint} {self.plural}: {names}"
+
+
+@cache
+def _announced(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """What the packages on ``path`` announce; all of them are read, so only once."""
+    return entry_points(group=group)
 
 
 models = Registry(

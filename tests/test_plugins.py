@@ -148,6 +148,20 @@ def test_a_run_of_a_model_that_is_gone_says_so(
     assert result.err.count("\n") == 1
 
 
+def test_installed_packages_are_read_once_for_each_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: asked.append(group) or ()
+    )
+    for folder in ("one", "other"):
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+        assert registry.models.class_path("gpt") == "lmzoo.models.gpt.GPT"
+        assert "gpt" in registry.models.entries()[0]
+    assert asked == ["lmzoo.models"] * 2
+
+
 # ---- what goes wrong: one line each, built-ins unharmed ------------------------------
 
 

@@ -18,7 +18,6 @@ from lmzoo.training.early_stopping import EarlyStopping
 from lmzoo.training.optimizers import needs_whole_matrices
 from lmzoo.training.utilisation import product_type
 
-SUBPARSERS = {name: {"allow_abbrev": False} for name in ("fit", "validate", "test")}
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 2000,
     "check_val_every_n_epoch": None,

@@ -69,8 +69,9 @@ class TrainCLI(LightningCLI):
     """
 
     def __init__(self, plan: prelude.Plan, args: list[str]) -> None:
-        self.plan = plan
+        self.plan, self.command = plan, args[0]  # fit, validate or test
         self.run_folder: folders.RunFolder | None = None
+        exact = {"allow_abbrev": False}
         super().__init__(
             model_class=Member,
             datamodule_class=TextDataModule,
@@ -82,7 +83,7 @@ class TrainCLI(LightningCLI):
             load_from_checkpoint_support=False,
             seed_everything_default=1337,
             trainer_defaults=settings.TRAINER_DEFAULTS,
-            parser_kwargs={"allow_abbrev": False, **settings.SUBPARSERS},
+            parser_kwargs={**exact, self.command: exact},
             args=args,
         )
 
@@ -97,15 +98,11 @@ class TrainCLI(LightningCLI):
         optimizer = self.plan.configs[0]["optimizer"]["class_path"]
         add_sections(parser, model_class(self.plan.model), optimizer)
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The three that train or measure."""
+    def subcommands(self) -> dict[str, set[str]]:
+        """The one that was typed; a parser takes half a second to be made."""
         skip = {"model", "datamodule", "ckpt_path", "weights_only", "verbose"}
-        return {
-            "fit": {*skip, "train_dataloaders", "val_dataloaders"},
-            "validate": {*skip, "dataloaders"},
-            "test": {*skip, "dataloaders"},
-        }
+        skip |= {"dataloaders", "train_dataloaders", "val_dataloaders"}
+        return {self.command: skip}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what run() made of the command line."""
@@ -113,11 +110,6 @@ class TrainCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the checkpoint stands below the typed options already."""
-
-    @property
-    def command(self) -> str:
-        """fit, validate or test."""
-        return str(self.subcommand)
 
     # ---- building -------------------------------------------------------------------
 
