@@ -295,7 +295,10 @@ def _find(path: str | os.PathLike[str], which: str) -> tuple[Path, memoryview | 
     if inside := sorted(file.parent.name for file in path.glob("*/manifest.json")):
         raise UsageError(f"{path} is no run but holds some: give {path / inside[0]}")
     if (path / "checkpoints").is_dir() or (path / "manifest.json").is_file():
-        raise UsageError(f"{path}: no sound checkpoint in its checkpoints folder")
+        reason = "".join(f"; {line}" for line in skipped[:1])
+        raise UsageError(
+            f"{path}: no sound checkpoint in its checkpoints folder{reason}"
+        )
     raise UsageError(_no_model(path))
 
 
@@ -349,7 +352,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {first_line(error)}") from error
     if not isinstance(manifest, dict):
-        return {}
+        raise UsageError(
+            f"{file} is no manifest of a run; it was changed, or is damaged: "
+            f"remove it, and give the checkpoint file itself"
+        )
     for key, kind in MANIFEST.items():
         if not isinstance(manifest.get(key, kind()), kind):
             raise UsageError(

@@ -48,6 +48,7 @@ FREE = (
     "data.extend_tokenizer",  # once, at the start of a run
     "data.labels",  # as the checkpoint has them
 )
+WRITTEN = ("checkpoints", "config.yaml", "metrics.csv", "summary.json")  # by a run
 APART = ("model", "data.", "init_from", "body_from")  # no training options
 # What rank 0 tells the processes that it starts, and who it is: a shell or a notebook
 # may hold what another run told its own.
@@ -80,8 +81,19 @@ class RunFolder:
         return done and (not asked or asked <= self.manifest.get("max_steps", 0))
 
     def look(self) -> None:
-        """Read what the folder says of a run, and keep in mind that it did."""
-        self.manifest = runs.read_manifest(self.path)
+        """Read what the folder says of a run, and keep in mind that it did.
+
+        Raises:
+            UsageError: it says nothing, and holds what a run would write over.
+        """
+        there = [name for name in WRITTEN if (self.path / name).exists()]
+        self.manifest = runs.read_manifest(self.path)  # written before the others
+        if there and not self.manifest:
+            raise UsageError(
+                f"{self.path} holds {' and '.join(there)}, and no manifest.json that "
+                f"says of which run; choose another --trainer.default_root_dir, or "
+                f"start anew with --fresh"
+            )
         self.seen = _state(self.path, self.manifest)
 
     def _require_unchanged(self) -> None:
@@ -151,11 +163,6 @@ class RunFolder:
         self._require_unchanged()
         for stale in (self.path / "checkpoints").glob(".*.tmp"):
             stale.unlink(missing_ok=True)
-        parser, config = cli._parser("fit"), cli.config["fit"].clone()
-        config["data"]["init_args"]["tokenizer_state"] = None
-        text = parser.dump(config, skip_link_targets=False, format="yaml")
-        files.write_atomically(self.path / "config.yaml", text.encode())
-        files.write_json(self.path / "tokenizer.json", data.tokenizer.state())
         manifest = {
             **self.manifest,
             "format": runs.FORMAT,
@@ -173,7 +180,12 @@ class RunFolder:
         for key in ("init_from", "body_from", teachers.PATH):
             if fetched := hub.origin(str(self.identity.get(key, ""))):
                 manifest.setdefault("hub", {})[key] = fetched
-        files.write_json(self.path / "manifest.json", manifest)
+        files.write_json(self.path / "manifest.json", manifest)  # before all others
+        parser, config = cli._parser("fit"), cli.config["fit"].clone()
+        config["data"]["init_args"]["tokenizer_state"] = None
+        text = parser.dump(config, skip_link_targets=False, format="yaml")
+        files.write_atomically(self.path / "config.yaml", text.encode())
+        files.write_json(self.path / "tokenizer.json", data.tokenizer.state())
         kept = self.path / runs.SPANS
         if isinstance(data, TextDataModule) and not (
             self.resume_from and kept.exists()
@@ -369,7 +381,12 @@ def _require_same(folder: RunFolder) -> None:
 
 
 def _resume_own(folder: RunFolder) -> None:
-    """The same configuration goes on from its newest sound checkpoint."""
+    """The same configuration goes on from its newest sound checkpoint.
+
+    Raises:
+        UsageError: the folder holds another run, or a finished one of which no
+            checkpoint is sound.
+    """
     folder.look()
     if not folder.manifest:
         return
@@ -383,3 +400,11 @@ def _resume_own(folder: RunFolder) -> None:
         folder.resume_from = file
         folder.resumed_step = runs.step_of(file)
         return
+    if folder.finished:
+        raise UsageError(
+            f"{folder.path} is finished, but none of its checkpoints is sound"
+            + "".join(f"; {note}" for note in folder.notes[:1])
+            + "; --fresh starts anew"
+        )
+    if folder.notes:
+        folder.notes.append("no checkpoint is sound, so the run starts anew")

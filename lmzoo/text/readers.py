@@ -13,8 +13,10 @@ from typing import Any, BinaryIO
 
 from lmzoo.errors import UsageError
 from lmzoo.files import require_regular
+from lmzoo.report.words import some
 from lmzoo.text.tables import json_rows, table
 
+SHOWN = 40  # characters of a name
 PIECE = 1 << 20  # bytes read, and characters yielded, at a time
 TEXT_SUFFIXES = (".txt", ".text", ".md")
 CSV_SUFFIXES = (".csv", ".tsv")
@@ -217,14 +219,29 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     if name in header:
         notes.add(f"text taken from the column {name!r}", where)
         return header.index(name)
+    _require_guess(header, wanted, "column", where)
     first = header[0] if header else ""
     notes.add(
         f"no column {name!r}, so the first column is taken and the first row read as "
         "the header",
         where,
-        f"it is called {first[:40]!r}",
+        f"it is called {first[:SHOWN]!r}",
     )
     return 0
+
+
+def _require_guess(names: list[str], wanted: str | None, kind: str, where: str) -> None:
+    """A name that was typed is not guessed at.
+
+    Raises:
+        UsageError: one was, and there is no such name.
+    """
+    if wanted is not None:
+        there = some([repr(name[:SHOWN]) for name in names]) or "none"
+        raise UsageError(
+            f"{where}: no {kind} {wanted!r}, but {there}; name one of them with "
+            f"--data.text_column"
+        )
 
 
 def _json_rows(
@@ -244,6 +261,7 @@ def _json_column(
     if name in row:
         notes.add(f"text taken from the field {name!r}", where)
         return name
+    _require_guess(list(row), wanted, "field", where)
     for key, value in row.items():
         if isinstance(value, str):
             notes.add(f"no field {name!r}, so {key!r} is taken", where)

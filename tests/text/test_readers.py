@@ -61,13 +61,25 @@ def test_columns_are_named_or_told(write):
     table = "id,body\n7,x\n8,y\n"
     text, notes = read(write("a.csv", table), text_column="body")
     assert text == "x|y"
-    text, notes = read(write("a.csv", table), text_column="absent")
+    text, notes = read(write("a.csv", table))
     assert text == "7|8"
-    assert "no column 'absent', so the first column is taken" in notes[0]
+    assert "no column 'text', so the first column is taken" in notes[0]
     rows = "\n".join(json.dumps({"n": 1, "body": word}) for word in "xy")
     text, notes = read(write("a.jsonl", rows))
     assert text == "x|y"
     assert "'body' is taken" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "kind"),
+    [
+        ("a.csv", "id,body\n7,x\n", "column"),
+        ("a.jsonl", '{"id": 1, "body": "x"}', "field"),
+    ],
+)
+def test_a_column_that_was_typed_is_not_guessed_at(write, name, table, kind):
+    with pytest.raises(UsageError, match=rf"no {kind} 'absent', but 'id' and 'body'"):
+        read(write(name, table), text_column="absent")
 
 
 def test_what_is_left_out_is_counted(write):
