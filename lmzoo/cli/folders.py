@@ -88,7 +88,9 @@ class RunFolder:
         """
         there = [name for name in WRITTEN if (self.path / name).exists()]
         self.manifest = runs.read_manifest(self.path)  # written before the others
-        if there and not self.manifest:
+        named = self.resume_from  # a checkpoint that was typed says itself whose it is
+        at_home = named and named.parent.parent.resolve() == self.path.resolve()
+        if there and not self.manifest and not at_home:
             raise UsageError(
                 f"{self.path} holds {' and '.join(there)}, and no manifest.json that "
                 f"says of which run; choose another --trainer.default_root_dir, or "
