@@ -99,7 +99,7 @@ class TrainCLI(LightningCLI):
         add_sections(parser, model_class(self.plan.model), optimizer)
 
     def subcommands(self) -> dict[str, set[str]]:
-        """The one that was typed; a parser takes half a second to be made."""
+        """The one that was typed: a parser takes long to be made."""
         skip = {"model", "datamodule", "ckpt_path", "weights_only", "verbose"}
         skip |= {"dataloaders", "train_dataloaders", "val_dataloaders"}
         return {self.command: skip}

@@ -219,7 +219,7 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     if name in header:
         notes.add(f"text taken from the column {name!r}", where)
         return header.index(name)
-    _require_guess(header, wanted, "column", where)
+    _refuse_guess(header, wanted, "column", where)
     first = header[0] if header else ""
     notes.add(
         f"no column {name!r}, so the first column is taken and the first row read as "
@@ -230,8 +230,8 @@ def _csv_column(header: list[str], wanted: str | None, where: str, notes: Notes)
     return 0
 
 
-def _require_guess(names: list[str], wanted: str | None, kind: str, where: str) -> None:
-    """A name that was typed is not guessed at.
+def _refuse_guess(names: list[str], wanted: str | None, kind: str, where: str) -> None:
+    """Refuse to guess where a name was typed.
 
     Raises:
         UsageError: one was, and there is no such name.
@@ -261,7 +261,7 @@ def _json_column(
     if name in row:
         notes.add(f"text taken from the field {name!r}", where)
         return name
-    _require_guess(list(row), wanted, "field", where)
+    _refuse_guess(list(row), wanted, "field", where)
     for key, value in row.items():
         if isinstance(value, str):
             notes.add(f"no field {name!r}, so {key!r} is taken", where)

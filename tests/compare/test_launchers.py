@@ -236,15 +236,16 @@ def test_submitit_finds_the_same_numbers(
 ) -> None:
     pytest.importorskip("submitit", reason="needs the slurm extra")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    job = cell(text, tmp_path, 1)
-    killer = kill_once_saved(job, False)
+    jobs = cells(text, tmp_path)
+    killer = kill_once_saved(jobs[0], False)
 
-    told = run(Slurm(cluster="local"), [job])
+    told = run(Slurm(cluster="local"), jobs)
 
     killer.join()
-    assert told[job.name].code == 0, told
-    assert "resum" in log(job)
-    assert numbers(job) == expected[job.name]
+    assert all(outcome.code == 0 for outcome in told.values()), told
+    assert "resum" in log(jobs[0])
+    assert "resum" not in log(jobs[1])
+    assert {job.name: numbers(job) for job in jobs} == expected
 
 
 def test_without_slurm_one_line_says_so(tmp_path: Path, monkeypatch: Any) -> None:

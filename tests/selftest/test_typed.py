@@ -1,5 +1,6 @@
 """Runs as they are typed: killed, with all that they started, and one that hangs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import pytest
 
 from lmzoo import runs
 from lmzoo.selftest import typed
-from lmzoo.selftest.kills import Story, tell
+from lmzoo.selftest.kills import DDP, Story, tell
 from lmzoo.selftest.stories import Recipe
 from lmzoo.selftest.typed import Typed
 from tests.processes import gone
 
 
-def test_a_run_is_killed_and_goes_on(tmp_path: Path) -> None:
-    stage = Typed(Recipe("ff"), tmp_path / "ff")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_two_processes_are_killed_and_go_on(tmp_path: Path) -> None:
+    stage = Typed(Recipe("gpt", 4, DDP, "ddp"), tmp_path / "ddp")
     assert stage.play() == ""
     tally = tell(Story(stage, "killed", shares=(0.2,)))
     assert (tally.tried, tally.wrong) == (1, [])
