@@ -1,6 +1,7 @@
 """docs/scaling.md shows what its command computes, and the sums are sums."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,25 @@ def test_the_page_holds_the_table_of_its_command(scaling: ModuleType) -> None:
 
     assert table in page
     assert other not in page  # the control
+
+
+def started(page: str) -> list[tuple[int, int]]:
+    """Processes, and windows of a batch, of each command for several machines."""
+    found = []
+    for block in page.replace("\\\n", " ").split("\n\n"):
+        command = block.replace("#SBATCH --nodes", "--trainer.num_nodes")
+        given = dict(re.findall(r"--([a-z_.]+) (\d+)", command))
+        if "trainer.num_nodes" in given:
+            processes = int(given["trainer.num_nodes"]) * int(given["trainer.devices"])
+            found.append((processes, int(given["data.batch_size"])))
+    return found
+
+
+def test_the_batches_of_the_commands_divide_among_their_processes() -> None:
+    commands = started((ROOT / "docs" / "scaling.md").read_text())
+
+    assert len(commands) == 2
+    assert all(batch % processes == 0 for processes, batch in commands)
 
 
 def test_blocks_run_again_and_the_head_does_not(scaling: ModuleType) -> None:

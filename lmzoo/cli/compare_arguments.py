@@ -7,7 +7,7 @@ goes to every cell. No torch here: a typing error is answered at once.
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ FIT = (  # sections of fit
     "activation_checkpointing",
 )
 DEFAULT_SEEDS = "3"
+MOST_AT_ONCE = 4  # cells by default: each holds a process of some hundred MB
 ITEM = re.compile(r"(?:\[[^\[\]]*\]|[^,])+")  # of a list that may hold lists
 RECORD = "comparison.json"  # in the folder: which comparison it holds
 
@@ -126,15 +127,6 @@ def _request(given: dict[str, Any]) -> Request:
     names = _models(given)
     for name in names:
         models.entry(name)  # a mistyped one is said now
-    launcher = str(given.get("launcher", "local"))
-    parallel = _whole("parallel", given.get("parallel", 1))
-    cores = os.cpu_count() or 1
-    threads = _whole("threads", given.get("threads", _threads(cores // parallel)))
-    if launcher == "local" and parallel * threads > cores:
-        raise UsageError(
-            f"--parallel {parallel} with {threads} threads each: this machine has "
-            f"{cores} cores, so cells would take each other's time; give less"
-        )
     comparison = Comparison(
         models=names,
         seeds=_seeds(given.get("seeds", DEFAULT_SEEDS)),
@@ -144,9 +136,7 @@ def _request(given: dict[str, Any]) -> Request:
         rows=_sections(plan.ROWS, "row", given.get(plan.ROWS) or {}),
         overrides=_sections("overrides", "model", given.get("overrides") or {}),
         plugins=plugins,
-        parallel=parallel,
-        threads=threads,
-        launcher=launcher,
+        launcher=str(given.get("launcher", "local")),
         match=_params(given.get("match.params")),
         trials=_trials(given.get("tune.trials")),
     )
@@ -157,7 +147,41 @@ def _request(given: dict[str, Any]) -> Request:
     }
     out = given.get("out")
     timing = _switch("timing", given.get("timing", True))
+    parallel, threads = _shares(given, comparison.launcher)
+    comparison = replace(comparison, parallel=parallel, threads=threads)
     return Request(comparison, Path(str(out)) if out else None, launching, timing)
+
+
+def _shares(given: dict[str, Any], launcher: str) -> tuple[int, int]:
+    """Cells at a time, and threads of each.
+
+    Raises:
+        UsageError: together more than this machine has cores.
+    """
+    cores = os.cpu_count() or 1
+    parallel = _at_once(given, launcher)
+    threads = _whole("threads", given.get("threads", _threads(cores // parallel)))
+    if launcher == "local" and parallel * threads > cores:
+        raise UsageError(
+            f"--parallel {parallel} with {threads} threads each: this machine has "
+            f"{cores} cores, so cells would take each other's time; give less"
+        )
+    return parallel, threads
+
+
+def _at_once(given: dict[str, Any], launcher: str) -> int:
+    """Cells side by side: on a small model a core does more alone than with others."""
+    if "parallel" in given:
+        return _whole("parallel", given["parallel"])
+    if launcher != "local":
+        return 1
+    if str(given.get("trainer.accelerator", "auto")) != "cpu":
+        import torch  # last: after a typing error had its answer
+
+        if torch.accelerator.is_available():
+            return 1
+    threads = _whole("threads", given.get("threads", 1))
+    return max(1, min(MOST_AT_ONCE, (os.cpu_count() or 1) // threads))
 
 
 def _require_known(given: dict[str, Any]) -> None:

@@ -33,7 +33,8 @@ what is measured besides
 
 where and how
   --out FOLDER               default: compare/HASH of all this
-  --parallel N               cells at a time, default 1; the cores are divided
+  --parallel N               cells at a time; the cores are divided. Default: one for
+                             each core, at most 4; 1 where there is a GPU
   --threads N                of each cell; default: cores / parallel, or
                              OMP_NUM_THREADS if that is less
   --launcher NAME            local; ray and slurm (extras of the same names) take

@@ -8,10 +8,9 @@ The dilation d doubles from layer to layer, so L layers see 1 + (K - 1)(2^L - 1)
 After van den Oord et al. 2016, "WaveNet", arXiv:1609.03499, and Bai et al. 2018,
 arXiv:1803.01271. Left out: gates and skip connections. The norms have no parameters.
 
-Tried on tiny Shakespeare (90/10), 1,200 steps of 16 x 64 tokens, one run each, nats:
-K = 4 and 4 layers 1.751 at rate 3e-3, 1.732 at 6e-3; at 6e-3 K = 3 and 4 layers 1.712,
-K = 3 and 5 layers 1.708 (the default: an odd kernel can also be centred), K = 2 and 6
-layers 1.696.
+Small kernels and more layers did better than the reverse on one small text, one run
+each; an odd kernel can also be centred. To look again: ``lmzoo compare --model conv
+--vary model.kernel_size=2,3,4 --vary model.num_layers=4,5,6 --budget.steps 1200``.
 """
 
 from collections.abc import Callable

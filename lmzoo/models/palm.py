@@ -20,7 +20,7 @@ of a network, and in the small ones its vocabulary.
 """
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,8 @@ class PaLM(CachedDecoder):
         scale_logits: divide logits by sqrt(D).
         qk_norm: normalise queries and keys in each head, as ``norm`` does, no scale.
         z_loss: weight of log^2 Z in training, at least 0; no reported loss holds it.
-        initialisation: ``palm``: linear maps N(0, 1 / fan-in), embeddings N(0, 1);
+        initialisation: ``palm``: linear maps, a head of its own too, N(0, 1 / fan-in),
+            embeddings N(0, 1);
             ``gpt2``: N(0, 0.02^2 768 / D), 1 / (2 L) of that variance into the stream,
             embeddings N(0, 0.02^2).
         dropout: probability of dropping an embedding, an attention weight, or a
@@ -269,11 +270,12 @@ class PaLM(CachedDecoder):
         added = weights.square().sum(-1) + mlp.activate(*inputs).square().mean()
         vectors = 1 + (self.position_embedding is not None)
         share = (vectors + len(self.layers) * added).rsqrt()  # (rows,)
-        width = self.token_embedding.embedding_dim
         logits = torch.randn(rows, self.vocab_size, generator=noise)
         if self.head.weight is self.token_embedding.weight:
-            logits[:, 0] += share * width**0.5
-        logits = logits * getattr(self.head, "scale", 1.0) * width**0.5
+            width = self.token_embedding.embedding_dim
+            logits = logits * width**0.5
+            logits[:, 0] += share * width
+        logits = logits * getattr(self.head, "scale", 1.0)
         return float((logits.logsumexp(-1) - logits.mean(-1)).mean())
 
     def _settle(
@@ -308,15 +310,15 @@ class PaLM(CachedDecoder):
 
     def _initialise(self) -> None:
         paper = self.initialisation == "palm"
-        width = self.token_embedding.embedding_dim
-        std = SMALL * (GPT2_WIDTH / width) ** 0.5
+        embedding = self.token_embedding.weight
+        std = SMALL * (GPT2_WIDTH / embedding.shape[1]) ** 0.5
         for name, module in self.named_modules():
-            if isinstance(module, nn.Embedding) or module is self.head:
-                weight = cast(Tensor, module.weight)
-                nn.init.normal_(weight, std=1.0 if paper else SMALL)
-            elif isinstance(module, nn.Linear):
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=1.0 if paper else SMALL)
+            elif isinstance(module, nn.Linear) and module.weight is not embedding:
                 out = 2 * len(self.layers) if name.endswith("project") else 1
-                own = module.in_features**-0.5 if paper else std / out**0.5
+                own = SMALL if module is self.head else std / out**0.5
+                own = module.in_features**-0.5 if paper else own
                 nn.init.normal_(module.weight, std=own)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -6,6 +6,7 @@ looks at what can be seen cheaply (gradients in the first steps, sums at the end
 keeps one line per finding, for the summary and for ``summary.json``.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -268,11 +269,13 @@ class HealthReport(Watcher):
             else "fresh weights cannot know that much: are they fresh, and are the "
             "targets the next tokens?"
         )
+        known = math.isclose(expected, math.log(model.vocab_size))
+        source = f" (ln V for {model.vocab_size} symbols)" if known else ""
         self.add(
             "initial-loss",
             "warning",
-            f"the first loss is {first:.3f} nats, expected about {expected:.3f} "
-            f"(ln V for {model.vocab_size} symbols): {why}",
+            f"the first loss is {first:.3f} nats, expected about {expected:.3f}"
+            f"{source}: {why}",
         )
 
     def _judge_weights(self, model: LightningModule) -> None:

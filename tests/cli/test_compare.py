@@ -12,13 +12,15 @@ from lmzoo.cli.compare_arguments import read
 from lmzoo.compare import launchers, timekeeping
 from lmzoo.compare.jobs import Job, Outcome, last_error
 from lmzoo.compare.reading import Comparison
+from lmzoo.errors import UsageError
 from lmzoo.registry import models
 from tests.cli.runner import Result, lmzoo
 from tests.processes import apart
 
 TINY = "--model.d_model 8 --model.context_length 16"
 CHEAP = (
-    "--data.batch_size 4 --samples.length 4 --budget.steps 6 --threads 1 --timing false"
+    "--data.batch_size 4 --samples.length 4 --budget.steps 6 --parallel 1 --threads 1 "
+    "--timing false"
 )
 PLUGIN = '''
 import torch
@@ -114,7 +116,7 @@ def whole(folder: Path) -> tuple[Path, Result]:
     """Three models and two seeds, each cell in its own process."""
     line = (
         f"compare --plugin {folder}/plugin.py --models tame,moody,peeking --seeds 2 "
-        f"--parallel 1 --data.path {folder}/t.txt {TINY} {CHEAP} --out {folder}/whole"
+        f"--data.path {folder}/t.txt {TINY} {CHEAP} --out {folder}/whole"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(launchers.LAUNCHERS, "local", Apart)
@@ -678,6 +680,32 @@ def test_lists_are_values_too() -> None:
 
     assert comparison.axes == {"optimizer.betas": [[0.9, 0.95], [0.9, 0.99]]}
     assert len({cell.name for cell in comparison.cells()}) == 6
+
+
+def test_small_machines_train_one_cell_on_each_core(monkeypatch) -> None:
+    """Two threads on one cell do less in all than one on each of two."""
+
+    def shares(cores: int, more: str = "", gpu: bool = False) -> tuple[int, int]:
+        monkeypatch.setattr("os.cpu_count", lambda: cores)
+        monkeypatch.setattr("torch.accelerator.is_available", lambda: gpu)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        argv = f"--models bare --budget.steps 6 {more}".split()
+        comparison = read(argv).comparison
+        return comparison.parallel, comparison.threads
+
+    assert [shares(cores) for cores in (1, 2, 4, 16)] == [
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (4, 4),
+    ]
+    assert shares(4, "--threads 2") == (2, 2)
+    assert shares(4, "--parallel 1") == (1, 4)
+    assert shares(4, gpu=True) == (1, 4)
+    assert shares(4, "--trainer.accelerator cpu", gpu=True) == (4, 1)
+    assert shares(4, "--launcher ray") == (1, 4)
+    with pytest.raises(UsageError, match="--parallel 1 with 8 threads each"):
+        shares(4, "--threads 8")
 
 
 def test_another_comparison_in_the_folder_is_refused(

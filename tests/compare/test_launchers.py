@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lmzoo.errors import UsageError
 from tests.cli.runner import SMALL, lmzoo
 from tests.processes import gone
 
-STEPS = 150  # more than fit between a checkpoint and being killed for it
+STEPS = 30
 MISTAKES = [
     ("ry", {}, "--launcher ry: choose local, ray, slurm; did you mean 'ray'?"),
     ("ray", {"adress": "auto"}, "--launcher.adress: the ray launcher reads address, "),
@@ -47,7 +48,7 @@ def cell(story: Path, folder: Path, seed: int) -> Job:
     line = (
         f"fit --model gpt {SMALL} --model.dropout 0.1 --data.path {story} "
         f"--seed_everything {seed} --trainer.max_steps {STEPS} "
-        f"--trainer.val_check_interval 40 --checkpoints.every_n_steps 5 "
+        f"--trainer.val_check_interval 10 --checkpoints.every_n_steps 5 "
         f"--trainer.default_root_dir {folder / name}"
     )
     return Job(name, tuple(line.split()), folder / name, threads=1)
@@ -123,37 +124,39 @@ def ray() -> Iterator[Any]:
     os.environ |= before
 
 
-def trained_by(job: Job) -> int | None:
-    """Process of the cell's ``fit``."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (folder / "cmdline").read_bytes().decode().split("\0")
-            if "lmzoo" in words and str(job.folder) in words:
-                return int(folder.name)
-    return None
+MORTAL = """
+import os
+import signal
+from pathlib import Path
+
+from lmzoo.training.checkpoints import VerifiedCheckpointIO
+
+save, died = VerifiedCheckpointIO.save_checkpoint, Path(__file__ + ".died")
 
 
-def parent(process: int) -> int:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("PPid:")[1].split()[0])
+def save_and_die(self, checkpoint, path, storage_options=None):
+    save(self, checkpoint, path, storage_options)
+    if not died.exists():
+        died.touch()
+        os.kill(os.{whom}(), signal.SIGKILL)
+        signal.pause()  # until whoever looks after the cell ends it
 
 
-def kill_once_saved(job: Job, worker: bool) -> threading.Thread:
-    """Kill the cell, or what runs it, as soon as a checkpoint is there."""
+VerifiedCheckpointIO.save_checkpoint = save_and_die
+"""
 
-    def wait() -> None:
-        until = time.monotonic() + 120
-        process = None
-        while time.monotonic() < until:
-            process = process or trained_by(job)
-            if process and list((job.folder / "checkpoints").glob("*.ckpt")):
-                os.kill(parent(process) if worker else process, signal.SIGKILL)
-                return
-            time.sleep(0.005)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
+def mortal(job: Job, folder: Path, whom: str = "getpid") -> Job:
+    """The cell, which kills itself (or what runs it) at its first checkpoint, once."""
+    plugin = folder / f"{job.name}_{whom}.py"
+    plugin.write_text(MORTAL.format(whom=whom))
+    return replace(job, argv=(*job.argv, "--plugin", str(plugin)))
+
+
+def mortals(text: Path, folder: Path) -> list[Job]:
+    """Two cells: the first is killed, of the second what runs it."""
+    first, second = cells(text, folder)
+    return [mortal(first, folder), mortal(second, folder, "getppid")]
 
 
 def log(job: Job) -> str:
@@ -176,13 +179,10 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_cells_killed_on_ray_are_retried_and_find_the_same_numbers(
     ray: Any, text: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
-    jobs = cells(text, tmp_path)
-    killers = [kill_once_saved(jobs[0], False), kill_once_saved(jobs[1], True)]
+    jobs = mortals(text, tmp_path)
 
     told = run(Ray(), jobs)
 
-    for killer in killers:
-        killer.join()
     assert all(outcome.code == 0 for outcome in told.values()), told
     for job in jobs:
         assert "resum" in log(job)
@@ -194,13 +194,10 @@ def test_cells_killed_on_ray_are_retried_and_find_the_same_numbers(
 def test_without_retries_a_killed_cell_has_failed(
     ray: Any, text: Path, tmp_path: Path
 ) -> None:
-    jobs = cells(text, tmp_path)
-    killers = [kill_once_saved(jobs[0], False), kill_once_saved(jobs[1], True)]
+    jobs = mortals(text, tmp_path)
 
     told = run(Ray(max_retries=0), jobs)
 
-    for killer in killers:
-        killer.join()
     reasons = {outcome.name: outcome.reason for outcome in told.values()}
     assert reasons == {
         "gpt-1": "stopped by SIGKILL; run 1 time",
@@ -236,12 +233,11 @@ def test_submitit_finds_the_same_numbers(
 ) -> None:
     pytest.importorskip("submitit", reason="needs the slurm extra")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    jobs = cells(text, tmp_path)
-    killer = kill_once_saved(jobs[0], False)
+    first, second = cells(text, tmp_path)
+    jobs = [mortal(first, tmp_path), second]
 
     told = run(Slurm(cluster="local"), jobs)
 
-    killer.join()
     assert all(outcome.code == 0 for outcome in told.values()), told
     assert "resum" in log(jobs[0])
     assert "resum" not in log(jobs[1])

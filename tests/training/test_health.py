@@ -159,6 +159,19 @@ def test_f3_a_sum_in_place_of_a_mean_starts_far_from_ln_v(tmp_path) -> None:
     assert "the first loss is 12.8" in line
 
 
+class Confident(Summed):
+    """Whose start is expected to be worse than ln V."""
+
+    def expected_initial_nll(self) -> float:
+        return 2.5
+
+
+def test_an_expected_loss_that_is_not_ln_v_is_not_called_so(tmp_path) -> None:
+    line = message(fit(tmp_path, Confident(vocab_size=5)), "initial-loss")
+
+    assert "expected about 2.500: the start is" in line
+
+
 def test_an_initial_loss_below_ln_v_asks_whether_the_weights_are_fresh(
     tmp_path,
 ) -> None:
