@@ -292,7 +292,8 @@ def test_a_grid_from_a_file_with_tokenizers_and_overrides(
 ) -> None:
     file = folder / "compare.yaml"
     file.write_text(
-        f"models: [bare, mlp]\nseeds: [7]\nbudget: {{steps: 99}}\nthreads: 1\n"
+        f"models: [bare, mlp]\nseeds: [7]\nbudget: {{steps: 99}}\n"
+        f"parallel: 1\nthreads: 1\n"
         f"data: {{path: {folder}/t.txt, batch_size: 4}}\n"
         f"model: {{context_length: 16}}\nsamples.length: 4\n"
         f"tokenizers: [char, 'bpe:300']\n"
@@ -512,7 +513,8 @@ def test_all_seeds_of_a_model_take_the_steps_of_the_first(
     """Whether or not this machine was quiet enough to keep the second."""
     out = folder / "timed"
     result = lmzoo(
-        f"compare --models bare,ngram --seeds 2 --data.path {folder}/t.txt --threads 1 "
+        f"compare --models bare,ngram --seeds 2 --data.path {folder}/t.txt "
+        f"--parallel 1 --threads 1 "
         f"--model.context_length 16 --data.batch_size 4 --samples.length 4 "
         f"--budget.seconds 1 --timing false --out {out}"
     )
@@ -650,7 +652,8 @@ def test_a_damaged_folder_is_one_line_too(
 ) -> None:
     line = (
         f"compare --models ngram --seeds 1 --data.path {folder}/t.txt "
-        f"--samples.length 4 --budget.steps 6 --threads 1 --out {folder}/damaged"
+        f"--samples.length 4 --budget.steps 6 --parallel 1 --threads 1 "
+        f"--out {folder}/damaged"
     )
     assert lmzoo(line).code == 0
     file = folder / "damaged" / name
@@ -745,9 +748,10 @@ def test_equal_parameters_and_searched_rates(
 ) -> None:
     pytest.importorskip("optuna")
     line = (
-        f"compare --models ngram,ff,gpt --seeds 1 --budget.steps 8 --threads 1 "
-        f"--data.path {folder}/t.txt --data.batch_size 4 --samples.length 4 "
-        f"--match.params 20k --tune.trials 2 --timing false --out {folder}/fair"
+        f"compare --models ngram,ff,gpt --seeds 1 --budget.steps 8 --parallel 1 "
+        f"--threads 1 --data.path {folder}/t.txt --data.batch_size 4 "
+        f"--samples.length 4 --match.params 20k --tune.trials 2 --timing false "
+        f"--out {folder}/fair"
     )
     result = lmzoo(line)
     assert result.code == 0, result.err
@@ -813,9 +817,9 @@ def test_what_is_excluded_is_not_searched(folder: Path, inside: type[Inside]) ->
     pytest.importorskip("optuna")
     result = lmzoo(
         f"compare --plugin {folder}/plugin.py --models peeking,bare --seeds 1 "
-        f"--budget.steps 8 --threads 1 --tune.trials 1 --data.batch_size 4 "
-        f"--samples.length 4 --model.context_length 16 --data.path {folder}/t.txt "
-        f"--out {folder}/searched"
+        f"--budget.steps 8 --parallel 1 --threads 1 --tune.trials 1 "
+        f"--data.batch_size 4 --samples.length 4 --model.context_length 16 "
+        f"--data.path {folder}/t.txt --out {folder}/searched"
     )
 
     assert result.code == 0, result.err
