@@ -214,7 +214,7 @@ CONTENDERS = {
 
 
 def main() -> None:
-    """Interleaved rounds; medians, p10, and the ratio of each round."""
+    """Interleaved rounds, every other one in reversed order; each one's own ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
@@ -226,10 +226,10 @@ def main() -> None:
     context, batch, _ = SIZES[options.size]
     data = TextDataModule(context_length=context, batch_size=batch)
     rows = []
-    for _ in range(options.rounds):
+    for turn in range(options.rounds):
         row = {}
-        for name, contender in CONTENDERS.items():
-            times = contender(data, options.steps, options.size)
+        for name in reversed(CONTENDERS) if turn % 2 else CONTENDERS:
+            times = CONTENDERS[name](data, options.steps, options.size)
             row[name] = {
                 "p10_ms": p10(times) * 1e3,
                 "median_ms": statistics.median(times) * 1e3,
