@@ -172,10 +172,12 @@ def test_nobody_at_the_address_is_one_line(tmp_path: Path) -> None:
         run(Ray(address=address), [Job("a", ("models",), tmp_path / "a")])
 
 
-needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+needs_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="ties a process to what started it"
+)
 
 
-@needs_proc
+@needs_linux
 def test_cells_killed_on_ray_are_retried_and_find_the_same_numbers(
     ray: Any, text: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -190,7 +192,7 @@ def test_cells_killed_on_ray_are_retried_and_find_the_same_numbers(
     assert ray.is_initialized()  # a connection that was there is left there
 
 
-@needs_proc
+@needs_linux
 def test_without_retries_a_killed_cell_has_failed(
     ray: Any, text: Path, tmp_path: Path
 ) -> None:
@@ -281,7 +283,7 @@ def test_a_missing_engine_names_its_extra(
         launcher(name)
 
 
-@needs_proc
+@needs_linux
 def test_a_tied_process_dies_with_what_started_it(tmp_path: Path) -> None:
     """The control, untied, goes on."""
     for tied in (True, False):
