@@ -3,23 +3,27 @@
 python benchmarks/race.py --text input.txt --cells gpt:1,gpt:0.38,lstm:1,lstm:0.15
 
 Whole processes from the shell: imports, training and the closing full pass over the
-held-out tenth. For every seed the reference (``reference.py``) runs first, then each
-cell: ``configs/race_NAME.yaml`` with as many steps as fit into that share of the time
-the reference took. What a step takes, and all that is no step, comes from the cell's
-run before, at first from a short one that is not counted. Nats are those of the last
-weights over the full held-out part in fresh windows of 64, on both sides. A model with
-a state has a second line, with the state carried from window to window: there it sees
-more of the text than the reference does.
+held-out tenth. All runs of a seed, the reference (``reference.py``) among them, run in
+turns of a second, stopped and continued by signals; a run's time is the sum of its
+turns. A machine whose speed drifts is so equally slow for each. A cell is
+``configs/race_NAME.yaml`` with as many steps as fit into that share of the reference's
+time, by a rehearsal of two short runs of each; every seed has the same number. Nats are
+those of the last weights over the full held-out part in fresh windows of 64, on both
+sides. A model with a state has a second line, with the state carried from window to
+window: there it sees more of the text than the reference does.
 """
 
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,18 +32,122 @@ from lmzoo.training.checkpoints import versions
 
 HERE = Path(__file__).parent
 STEPS = 2000  # of the reference
-LEAST = 100  # steps of a run that only measures what a step takes
+REHEARSED = (200, 600)  # steps of the two short runs
+TURN = 1.0  # seconds
+
+
+# ---- runs in turns -------------------------------------------------------------------
+
+
+@dataclass
+class Process:
+    """A command that runs in turns, and the seconds in which it ran."""
+
+    line: list[str]
+    read: Callable[[str], dict[str, Any]]  # its row, from what it printed
+    seconds: float = 0.0
+    row: dict[str, Any] = field(default_factory=dict)
+    _running: subprocess.Popen[bytes] | None = None
+
+    def turn(self, seconds: float, log: Path) -> bool:
+        """Let it run for so long at most; is it over? What it prints is in ``log``.
+
+        Raises:
+            SystemExit: it failed.
+        """
+        began = time.perf_counter()
+        if self._running is None:
+            with log.open("w") as out:
+                self._running = subprocess.Popen(
+                    self.line, stdout=out, stderr=out, start_new_session=True
+                )
+        else:
+            os.killpg(self._running.pid, signal.SIGCONT)
+        try:
+            code = self._running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._running.pid, signal.SIGSTOP)
+            return False
+        finally:
+            self.seconds += time.perf_counter() - began
+        said = log.read_text()
+        if code:
+            raise SystemExit(f"{' '.join(self.line)}\n{said}")
+        self.row = {**self.read(said), "seconds": self.seconds}
+        return True
+
+    def end(self) -> None:
+        """Leave nothing running or stopped behind."""
+        if self._running is not None and self._running.poll() is None:
+            os.killpg(self._running.pid, signal.SIGKILL)
+            self._running.wait()
+
+
+def in_turns(processes: list[Process]) -> list[dict[str, Any]]:
+    """The rows of all, which run one at a time, a second each."""
+    waiting = deque(enumerate(processes))
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            while waiting:
+                number, process = waiting.popleft()
+                if not process.turn(TURN, Path(place) / str(number)):
+                    waiting.append((number, process))
+        finally:
+            for process in processes:
+                process.end()
+    return [process.row for process in processes]
+
+
+# ---- what runs -----------------------------------------------------------------------
+
+
+def reference(text: Path, steps: int, seed: int) -> Process:
+    """The plain loop."""
+    line = [sys.executable, str(HERE / "reference.py"), "--text", str(text)]
+    line += ["--steps", str(steps), "--seed", str(seed)]
+    return Process(line, lambda said: json.loads(said.splitlines()[-1]))
+
+
+def contender(
+    name: str, text: Path, steps: int, seed: int, folder: Path, more: list[str]
+) -> Process:
+    """``lmzoo fit``, validated once, at its end."""
+    config = HERE.parent / "configs" / f"race_{name}.yaml"
+    line = [
+        *(sys.executable, "-m", "lmzoo", "fit", "--config", str(config)),
+        *("--data.path", str(text), "--seed_everything", str(seed)),
+        *("--trainer.max_steps", str(steps), "--trainer.accelerator", "cpu"),
+        *("--trainer.val_check_interval", str(steps)),
+        *("--trainer.enable_progress_bar", "false"),
+        *("--trainer.default_root_dir", f"{folder}/{name}-{steps}-{seed}", *more),
+    ]
+
+    def read(_: str) -> dict[str, Any]:
+        run = folder / f"{name}-{steps}-{seed}"
+        summary = json.loads((run / "summary.json").read_text())
+        figures = [summary["last"], summary["other_protocol"]]
+        own, other = (figure and figure["metrics"]["nll"] for figure in figures)
+        carrying = "carried" in summary["context"]
+        return {
+            "contender": name,
+            "steps": steps,
+            "seed": seed,
+            "nats": other if carrying else own,
+            "carried": own if carrying else other,
+            "parameters": summary["parameters"],
+        }
+
+    return Process(line, read)
 
 
 @dataclass
 class Cell:
-    """A contender and the share of the reference's time that it has."""
+    """A contender, the share of the reference's time that it has, and its runs."""
 
     name: str
     share: float
+    steps: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
-    per_step: float = 0.0
-    besides: float = 0.0  # seconds of the process that are no training
 
     @classmethod
     def of(cls, text: str) -> "Cell":
@@ -47,68 +155,28 @@ class Cell:
         name, _, share = text.partition(":")
         return cls(name, float(share or 1))
 
-    def run(self, text: Path, steps: int, seed: int, more: list[str]) -> None:
-        """One run; remembers what its steps took."""
-        row = contender(self.name, text, steps, seed, more)
-        self.per_step = row["training"] / steps
-        self.besides = row["seconds"] - row["training"]
-        self.rows.append(row)
 
-    def steps(self, seconds: float) -> int:
-        """Steps that fit into so many seconds of a whole process."""
-        return max(LEAST, int((seconds * self.share - self.besides) / self.per_step))
-
-
-def shell(line: list[str]) -> tuple[float, str]:
-    """Seconds and output of a command.
-
-    Raises:
-        SystemExit: it failed.
-    """
-    started = time.perf_counter()
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
-    return seconds, done.stdout
+def plan(cells: list[Cell], text: Path, steps: int, more: list[str]) -> None:
+    """Give every cell its steps, by two short runs of each contender, all in turns."""
+    names = list(dict.fromkeys(cell.name for cell in cells))
+    with tempfile.TemporaryDirectory() as place:
+        short = [reference(text, n, 0) for n in REHEARSED]
+        for name in names:
+            short += [contender(name, text, n, 0, Path(place), more) for n in REHEARSED]
+        took = [row["seconds"] for row in in_turns(short)]
+    costs = []  # seconds of a step, and those that no step takes
+    for few, many in zip(took[::2], took[1::2], strict=True):
+        step = (many - few) / (REHEARSED[1] - REHEARSED[0])
+        costs.append((step, few - REHEARSED[0] * step))
+    step, besides = costs[0]
+    whole = besides + steps * step
+    by_name = dict(zip(names, costs[1:], strict=True))
+    for cell in cells:
+        step, besides = by_name[cell.name]
+        cell.steps = max(1, int((whole * cell.share - besides) / step))
 
 
-def reference(text: Path, steps: int, seed: int) -> dict[str, Any]:
-    """One run of the plain loop."""
-    line = [sys.executable, str(HERE / "reference.py"), "--text", str(text)]
-    seconds, said = shell([*line, "--steps", str(steps), "--seed", str(seed)])
-    return {**json.loads(said), "seconds": seconds}
-
-
-def contender(
-    name: str, text: Path, steps: int, seed: int, more: list[str]
-) -> dict[str, Any]:
-    """One run of ``lmzoo fit``, validated once, at its end."""
-    config = HERE.parent / "configs" / f"race_{name}.yaml"
-    with tempfile.TemporaryDirectory() as folder:
-        seconds, _ = shell(
-            [
-                *(sys.executable, "-m", "lmzoo", "fit", "--config", str(config)),
-                *("--data.path", str(text), "--seed_everything", str(seed)),
-                *("--trainer.max_steps", str(steps), "--trainer.accelerator", "cpu"),
-                *("--trainer.val_check_interval", str(steps)),
-                *("--trainer.enable_progress_bar", "false"),
-                *("--trainer.default_root_dir", f"{folder}/run", *more),
-            ]
-        )
-        summary = json.loads((Path(folder) / "run" / "summary.json").read_text())
-    figures = [summary["last"], summary["other_protocol"]]
-    own, other = (figure and figure["metrics"]["nll"] for figure in figures)
-    carrying = "carried" in summary["context"]
-    return {
-        "seconds": seconds,
-        "training": summary["seconds"],
-        "steps": steps,
-        "seed": seed,
-        "nats": other if carrying else own,
-        "carried": own if carrying else other,
-        "parameters": summary["parameters"],
-    }
+# ---- the table -----------------------------------------------------------------------
 
 
 def table(plain: list[dict[str, Any]], cells: list[Cell]) -> str:
@@ -155,16 +223,22 @@ def main() -> None:
     options, more = parser.parse_known_args()
     cells = [Cell.of(text) for text in options.cells.split(",")]
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    for cell in cells:
-        cell.run(options.text, LEAST, 0, more)
-        cell.rows.clear()
+    length = int(STEPS * options.scale)
+    plan(cells, options.text, length, more)
     plain: list[dict[str, Any]] = []
     for seed in seeds:
-        plain.append(reference(options.text, int(STEPS * options.scale), seed))
-        for cell in cells:
-            steps = cell.steps(plain[-1]["seconds"])
-            cell.run(options.text, steps, seed, more)
-            print(json.dumps({"contender": cell.name, **cell.rows[-1]}), flush=True)
+        with tempfile.TemporaryDirectory() as place:
+            runs = [reference(options.text, length, seed)]
+            for number, cell in enumerate(cells):
+                folder = Path(place) / str(number)
+                runs.append(
+                    contender(cell.name, options.text, cell.steps, seed, folder, more)
+                )
+            first, *rows = in_turns(runs)
+        plain.append(first)
+        for cell, row in zip(cells, rows, strict=True):
+            cell.rows.append(row)
+            print(json.dumps(row), flush=True)
     print(table(plain, cells))
     print(json.dumps({"reference": plain, **versions()}))
 
