@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from race import shell
+from turns import shell
 
 from lmzoo.training.checkpoints import versions
 

@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import reference
 import torch
 from blocks import tree
-from race import HERE, shell
+from race import HERE
+from turns import shell
 
 import lmzoo
 from lmzoo.training.checkpoints import versions

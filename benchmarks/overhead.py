@@ -4,6 +4,8 @@ python benchmarks/overhead.py --rounds 5 --steps 150 --size small
 python benchmarks/overhead.py --rounds 5 --steps 1500 --size tiny
 
 On a busy machine ``--clock processor`` tells more, with one thread.
+Each contender is a process, and all run in turns of half a second; the few steps that
+a turn's end interrupts are above the figures that are taken.
 At the tiny size a step of the model takes a millisecond, and what is around it shows.
 Lightning's own Trainer stands beside it there: its defaults, ``self.log`` every step.
 And so does the loop of ``reference.py``, on the same model.
@@ -12,6 +14,7 @@ And so does the loop of ``reference.py``, on the same model.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -24,6 +27,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from plain_gpt import Size
+from turns import rounds_of
 
 from lmzoo.models.gpt import GPT
 from lmzoo.text.datamodule import TextDataModule
@@ -213,29 +217,29 @@ CONTENDERS = {
 }
 
 
+def figures(times: list[float]) -> dict[str, float]:
+    """What is kept of a contender's steps."""
+    return {"p10_ms": p10(times) * 1e3, "median_ms": statistics.median(times) * 1e3}
+
+
 def main() -> None:
-    """Interleaved rounds, every other one in reversed order; each one's own ratios."""
+    """Rounds in turns, every other one in reversed order; each one's own ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--only", choices=CONTENDERS, help="one of them, alone")
     options = parser.parse_args()
     global CLOCK
     CLOCK = CLOCKS[options.clock]
     context, batch, _ = SIZES[options.size]
     data = TextDataModule(context_length=context, batch_size=batch)
-    rows = []
-    for turn in range(options.rounds):
-        row = {}
-        for name in reversed(CONTENDERS) if turn % 2 else CONTENDERS:
-            times = CONTENDERS[name](data, options.steps, options.size)
-            row[name] = {
-                "p10_ms": p10(times) * 1e3,
-                "median_ms": statistics.median(times) * 1e3,
-            }
-        rows.append(row)
-        print(json.dumps(row), flush=True)
+    if options.only:
+        times = CONTENDERS[options.only](data, options.steps, options.size)
+        print(json.dumps(figures(times)))
+        return
+    rows = rounds_of(__file__, list(CONTENDERS), options.rounds, sys.argv[1:])
     ratios = {
         f"{name}, {figure}": statistics.median(
             row[name][figure] / row["hand"][figure] for row in rows

@@ -36,6 +36,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
+from turns import rounds_of
 
 from lmzoo.text.datamodule import TextDataModule
 from lmzoo.training.checkpoints import versions
@@ -212,10 +213,7 @@ def measured(name: str, data: TextDataModule, steps: int) -> dict[str, float]:
     train, _, form = CONTENDERS[name]
     with contextlib.redirect_stdout(sys.stderr):
         times = train(data, steps, **form)
-    return {
-        "p10_ms": overhead.p10(times) * 1e3,
-        "median_ms": statistics.median(times) * 1e3,
-    }
+    return overhead.figures(times)
 
 
 def line_of(name: str, rounds: list[dict[str, Any]], data: TextDataModule) -> str:
@@ -234,18 +232,18 @@ def line_of(name: str, rounds: list[dict[str, Any]], data: TextDataModule) -> st
 
 
 def main() -> None:
-    """Interleaved rounds, every other one in reversed order."""
+    """Rounds in turns, every other one in reversed order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--only", choices=CONTENDERS, help="one of them, alone")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     data = TextDataModule(context_length=CONTEXT, batch_size=BATCH)
-    rounds = []
-    for turn in range(options.rounds):
-        order = reversed(CONTENDERS) if turn % 2 else CONTENDERS
-        rounds.append({name: measured(name, data, options.steps) for name in order})
-        print(json.dumps(rounds[-1]), flush=True)
+    if options.only:
+        print(json.dumps(measured(options.only, data, options.steps)))
+        return
+    rounds = rounds_of(__file__, list(CONTENDERS), options.rounds, sys.argv[1:])
     print("\n".join([HEAD, *(line_of(name, rounds, data) for name in CONTENDERS)]))
     peers = {name: version(name) for name in ("litgpt", "transformers", "accelerate")}
     print(json.dumps({"threads": torch.get_num_threads(), **versions(), **peers}))

@@ -16,96 +16,27 @@ window: there it sees more of the text than the reference does.
 import argparse
 import json
 import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from turns import Process, in_turns, last_line
 
 from lmzoo.training.checkpoints import versions
 
 HERE = Path(__file__).parent
 STEPS = 2000  # of the reference
 REHEARSED = (200, 600)  # steps of the two short runs
-TURN = 1.0  # seconds
-
-
-# ---- runs in turns -------------------------------------------------------------------
-
-
-@dataclass
-class Process:
-    """A command that runs in turns, and the seconds in which it ran."""
-
-    line: list[str]
-    read: Callable[[str], dict[str, Any]]  # its row, from what it printed
-    seconds: float = 0.0
-    row: dict[str, Any] = field(default_factory=dict)
-    _running: subprocess.Popen[bytes] | None = None
-
-    def turn(self, seconds: float, log: Path) -> bool:
-        """Let it run for so long at most; is it over? What it prints is in ``log``.
-
-        Raises:
-            SystemExit: it failed.
-        """
-        began = time.perf_counter()
-        if self._running is None:
-            with log.open("w") as out:
-                self._running = subprocess.Popen(
-                    self.line, stdout=out, stderr=out, start_new_session=True
-                )
-        else:
-            os.killpg(self._running.pid, signal.SIGCONT)
-        try:
-            code = self._running.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._running.pid, signal.SIGSTOP)
-            return False
-        finally:
-            self.seconds += time.perf_counter() - began
-        said = log.read_text()
-        if code:
-            raise SystemExit(f"{' '.join(self.line)}\n{said}")
-        self.row = {**self.read(said), "seconds": self.seconds}
-        return True
-
-    def end(self) -> None:
-        """Leave nothing running or stopped behind."""
-        if self._running is not None and self._running.poll() is None:
-            os.killpg(self._running.pid, signal.SIGKILL)
-            self._running.wait()
-
-
-def in_turns(processes: list[Process]) -> list[dict[str, Any]]:
-    """The rows of all, which run one at a time, a second each."""
-    waiting = deque(enumerate(processes))
-    with tempfile.TemporaryDirectory() as place:
-        try:
-            while waiting:
-                number, process = waiting.popleft()
-                if not process.turn(TURN, Path(place) / str(number)):
-                    waiting.append((number, process))
-        finally:
-            for process in processes:
-                process.end()
-    return [process.row for process in processes]
-
-
-# ---- what runs -----------------------------------------------------------------------
 
 
 def reference(text: Path, steps: int, seed: int) -> Process:
     """The plain loop."""
     line = [sys.executable, str(HERE / "reference.py"), "--text", str(text)]
     line += ["--steps", str(steps), "--seed", str(seed)]
-    return Process(line, lambda said: json.loads(said.splitlines()[-1]))
+    return Process(line, last_line)
 
 
 def contender(
