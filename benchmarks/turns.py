@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 TURN = 1.0  # seconds
+OF_STEPS = 0.5  # seconds, where single steps are timed
 Row = dict[str, Any]
 
 
@@ -113,7 +114,7 @@ def rounds_of(
                 Process([sys.executable, script, "--only", name, *more], last_line)
                 for name in order
             ],
-            TURN / 2,
+            OF_STEPS,
         )
         found.append(dict(zip(order, rows, strict=True)))
         print(json.dumps(found[-1]), flush=True)
