@@ -88,7 +88,11 @@ class Cell:
 
 
 def plan(cells: list[Cell], text: Path, steps: int, more: list[str]) -> None:
-    """Give every cell its steps, by two short runs of each contender, all in turns."""
+    """Give every cell its steps, by two short runs of each contender, all in turns.
+
+    Raises:
+        SystemExit: a share in which nothing can be trained.
+    """
     names = list(dict.fromkeys(cell.name for cell in cells))
     with tempfile.TemporaryDirectory() as place:
         short = [reference(text, n, 0) for n in REHEARSED]
@@ -104,7 +108,12 @@ def plan(cells: list[Cell], text: Path, steps: int, more: list[str]) -> None:
     by_name = dict(zip(names, costs[1:], strict=True))
     for cell in cells:
         step, besides = by_name[cell.name]
-        cell.steps = max(1, int((whole * cell.share - besides) / step))
+        cell.steps = int((whole * cell.share - besides) / step)
+        if cell.steps < 1:
+            raise SystemExit(
+                f"{cell.name}:{cell.share:g} is {whole * cell.share:.1f} s, and "
+                f"{besides:.1f} s pass without a step; give it a larger share"
+            )
 
 
 # ---- the table -----------------------------------------------------------------------
