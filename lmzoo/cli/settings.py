@@ -100,10 +100,16 @@ def _settle_machine(config: Namespace) -> None:
             "--trainer.max_steps 2 does as little"
         )
     _settle_strategy(trainer.strategy)
-    devices, cores = trainer.devices, os.cpu_count() or 1
-    on_cpu = trainer.accelerator == "cpu" or not torch.cuda.is_available()
-    on_cpu = on_cpu and not launched()  # else the launcher's to count
-    if on_cpu and str(devices).isdigit() and not 1 <= int(devices) <= cores:
+    if trainer.accelerator == "cpu" or not torch.accelerator.is_available():
+        _require_cores(str(plain(trainer.devices)).strip())
+
+
+def _require_cores(devices: str) -> None:
+    """On a CPU a device is a process: as many as cores, or as a launcher started."""
+    cores = os.cpu_count() or 1
+    number = int(devices) if devices.isdecimal() else 0
+    known = launched() or number <= cores
+    if devices != "auto" and not (number >= 1 and known):
         raise UsageError(f"--trainer.devices {devices}: this machine has 1 to {cores}")
 
 
