@@ -57,6 +57,7 @@ def _parser(
         prog=f"lmzoo {name}",
         description=described.short_description,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     positional = []
     for key, parameter in inspect.signature(function).parameters.items():

@@ -167,7 +167,7 @@ def _from_zoo(
 def _parsed(
     cls: "type[LanguageModel]", typed: dict[str, str], preset: dict[str, Any]
 ) -> dict[str, Any]:
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(cls, "model")
     parser.set_defaults({f"model.{key}": value for key, value in preset.items()})
     try:

@@ -25,6 +25,7 @@ MISTAKES = [
     ("--vocab_size 0", "given 0"),
     ("--vocab_size x", "expected int, given x"),
     ("--lenghts 1", "unknown option --lenghts; did you mean --lengths?"),
+    ("--length 1", "unknown option --length; did you mean --lengths?"),
     ("--match.params 0", "--match.params 0: give a number above 0"),
     ("--match.params x", "--match.params x: give a number above 0"),
     ("--models gpt --match.params 20", "gpt cannot have 20 parameters"),
