@@ -3,12 +3,13 @@
 python benchmarks/overhead.py --rounds 5 --steps 150 --size small
 python benchmarks/overhead.py --rounds 5 --steps 1500 --size tiny
 
-On a busy machine ``--clock processor`` tells more, with one thread.
-Each contender is a process, and all run in turns of half a second; the few steps that
-a turn's end interrupts are above the figures that are taken.
 At the tiny size a step of the model takes a millisecond, and what is around it shows.
-Lightning's own Trainer stands beside it there: its defaults, ``self.log`` every step.
-And so does the loop of ``reference.py``, on the same model.
+Beside the two stand Lightning's own Trainer with its defaults, ``self.log`` every step,
+and the loop of ``reference.py``, on the same model.
+
+Each contender is a process, and all run in turns of half a second; the few steps that
+a turn's end interrupts are above the figures that are taken. On a busy machine
+``--clock processor`` tells more, with one thread.
 """
 
 import argparse
